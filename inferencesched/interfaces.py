@@ -1,0 +1,208 @@
+"""Every contract a plugin can implement. A plugin author reads this one file.
+
+There is no base class to inherit and no registration rite: a class takes a role by having the role's method, and one
+class may take several (a producer that also learns from what happened is a Producer and an Observer). Parameters are
+positional-only, so authors name them as they like; they are few and are objects, so what grows is the object and never
+the signature.
+
+One verb per role: a filter *keeps*, a scorer *scores*, a picker *picks*, a producer *produces*, a profile handler
+*chooses* profiles and *concludes*; an observer is *told*, in the past tense.
+
+What holds for all of them:
+
+* They are called in one thread, never concurrently for one scheduler, and must return promptly: nothing here can be
+  awaited.
+* What they are given is read-only. What they return is theirs no longer.
+* ``endpoints.now`` is the time. Only a Picker gets dice. A plugin with a clock or dice of its own cannot be replayed.
+* A plugin that raises or breaks its contract is skipped for that decision, counted, named in the receipt, and kept out
+  by a breaker after repeated failure; it never fails a request. `Profile.run` by itself raises instead.
+
+Optional attributes, asked for once when a profile is built:
+
+* ``consumes: tuple[str, ...]`` – the columns it reads (Filter, Scorer, Producer). Shown by ``inferencesched plugins``,
+  used to order producers, and listed with their ages in receipts.
+* ``produces: tuple[str, ...]`` – the columns it makes (Producer).
+* ``transient: bool`` (Filter) – True when it drops by load, so that a dropped endpoint may pass a moment later: it
+  decides between 429 and 503 when nothing is left. Default False.
+* ``why: str`` (Filter) – its condition in words, for receipts. Default: ``repr`` of the filter.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+
+from inferencesched.decision import Decision, Pass, Rejection
+from inferencesched.endpoints import BoolArray, Endpoint, EndpointBatch, FloatArray
+from inferencesched.request import Request
+
+__all__ = [
+    "Conclusion",
+    "Filter",
+    "Observer",
+    "Picker",
+    "Producer",
+    "ProfileHandler",
+    "Scorer",
+    "Stateful",
+    "roles_of",
+]
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """Says which endpoints may serve a request at all (upstream: Filter)."""
+
+    def keep(self, request: Request, endpoints: EndpointBatch, /) -> BoolArray:
+        """Return a mask, bool of shape (n,): True keeps the endpoint.
+
+        Called once per profile run, with what earlier filters kept, and not at all when nothing was kept. Must be pure.
+        """
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Says how good each endpoint is for a request (upstream: Scorer)."""
+
+    def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
+        """Return scores, float64 of shape (n,), each in [0, 1], 1 is best, no NaN.
+
+        Called once per profile run with the endpoints that every filter kept (n ≥ 1). Must be pure. Unknown facts are
+        NaN in ``endpoints[...]`` and have to be given a score of the scorer's choice, stated in its docstring.
+        """
+        ...
+
+
+@runtime_checkable
+class Picker(Protocol):
+    """Chooses among scored endpoints (upstream: Picker)."""
+
+    def pick(
+        self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random, /
+    ) -> Sequence[int]:
+        """Return distinct positions in `endpoints`, the best first: at least one, and `n` or more if there are so many.
+
+        The first is where the request goes, the rest are ranked fallbacks. `totals` is float64 of shape (n,), in
+        [0, 1]. All chance must come from `rng`.
+        """
+        ...
+
+
+@runtime_checkable
+class Producer(Protocol):
+    """Makes columns about one request for those that score it (upstream: DataProducer)."""
+
+    produces: tuple[str, ...]
+
+    def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
+        """Return columns, float64 of shape (n,), by the names in `produces`. NaN is unknown.
+
+        Called once per request with all candidates, before any filter; after the producers whose columns it consumes.
+        A name left out of the answer is unknown for this request.
+        """
+        ...
+
+
+@attrs.frozen
+class Conclusion:
+    """What a ProfileHandler made of the passes: the one that decides, and what else to do.
+
+    Attributes:
+        primary: the profile whose pick is the answer; None rejects the request.
+        stages: further profiles whose first pick must be leased too (``("prefill",)``).
+        headers: to be added to the forwarded request.
+        message: why there is no answer, when `primary` is None.
+    """
+
+    primary: str | None
+    stages: tuple[str, ...] = ()
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    message: str = ""
+
+
+@runtime_checkable
+class ProfileHandler(Protocol):
+    """Decides which profiles run for a request, and which of them gives the answer (upstream: ProfileHandler)."""
+
+    def choose(
+        self, request: Request, profiles: Collection[str], passes: Mapping[str, Pass], /
+    ) -> Sequence[str]:
+        """Return the profiles to run next; an empty sequence ends the loop.
+
+        Called repeatedly; `passes` has the receipts so far (one without picks: that profile found no endpoint). A
+        profile runs at most once per request, so the loop always ends.
+        """
+        ...
+
+    def conclude(self, request: Request, passes: Mapping[str, Pass], /) -> Conclusion:
+        """Return the outcome. Called once, after the loop."""
+        ...
+
+
+class Observer:
+    """Is told what happened. Every method is optional and empty; override what you need.
+
+    The machines call only what a class overrides, so an observer costs nothing where it does not listen. An observer
+    must not call back into the scheduler that is telling it.
+    """
+
+    def endpoint_added(self, endpoint: Endpoint, *, now: float) -> None:
+        """A new endpoint instance joined the fleet."""
+
+    def endpoint_removed(self, endpoint: Endpoint, *, now: float) -> None:
+        """The instance is gone for good: forget what is known of it."""
+
+    def assigned(self, request: Request, decision: Decision, *, now: float) -> None:
+        """`request` got a place. Called before the next request is looked at."""
+
+    def moved(self, request_id: str, origin: Endpoint, target: Endpoint, *, now: float) -> None:
+        """A request went to one of its fallbacks before its first byte."""
+
+    def rejected(self, request: Request, rejection: Rejection, *, now: float) -> None:
+        """`request` got no place."""
+
+    def first_token(self, request_id: str, endpoint: Endpoint, *, now: float) -> None:
+        """The first output of the answer arrived. At most once per placement."""
+
+    def finished(self, request_id: str, endpoint: Endpoint, outcome: str, *, now: float) -> None:
+        """The placement ended: ``success``, ``error``, ``cancelled`` or ``reaped``. Exactly once per placement."""
+
+    def plugin_failed(self, plugin: str, role: str, error: BaseException, *, now: float) -> None:
+        """A plugin was skipped because it raised or broke its contract."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Has memory worth keeping over a restart."""
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """Return the state as plain values (JSON-able, or bytes). Endpoints are written by name."""
+        ...
+
+    def restore(self, state: Mapping[str, Any], endpoints: Mapping[str, Endpoint], /, *, now: float) -> None:
+        """Take back what `snapshot` gave. `endpoints` are those present now, by name; ignore what is about others."""
+        ...
+
+
+_METHOD_OF_ROLE = {
+    "filter": "keep",
+    "scorer": "score",
+    "picker": "pick",
+    "producer": "produce",
+    "profile-handler": "choose",
+}
+
+
+def roles_of(plugin: object) -> tuple[str, ...]:
+    """Return the roles that a plugin, or a plugin class, takes: told by the methods it has.
+
+    >>> roles_of(Observer())
+    ('observer',)
+    """
+    kind = plugin if isinstance(plugin, type) else type(plugin)
+    found = tuple(role for role, method in _METHOD_OF_ROLE.items() if callable(getattr(kind, method, None)))
+    return (*found, "observer") if issubclass(kind, Observer) else found

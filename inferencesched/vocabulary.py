@@ -1,0 +1,49 @@
+"""The names of the facts that endpoints have, with their units; nothing here knows who measures or who reads them.
+
+A *column* is one number per endpoint (float64, NaN means unknown). A *set column* is one set of strings per endpoint
+(None means unknown). Any other name is allowed too: a source or producer may add attributes of its own, and a scorer
+that names one in `consumes` receives it. The names here are those that the library itself reads or writes.
+
+The upstream field each one stands for (Endpoint Picker, `core-metrics-extractor` and its data keys) is given in
+parentheses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["COLUMNS", "PRODUCED", "SET_COLUMNS"]
+
+COLUMNS: Mapping[str, str] = MappingProxyType(
+    {
+        "waiting_requests": "requests queued in the engine, not yet running (WaitingQueueSize)",
+        "running_requests": "requests in the engine's current batch (RunningRequestsSize)",
+        "kv_cache_utilization": "share of KV-cache blocks in use, 0–1 (KVCacheUsagePercent)",
+        "accelerator_utilization": "share of time the accelerator was busy, 0–1 (GPUUtilization)",
+        "max_active_adapters": "LoRA adapters the engine can run at once (MaxActiveModels)",
+        "cache_block_size_tokens": "tokens per KV-cache block (CacheBlockSize)",
+        "cache_num_blocks": "KV-cache blocks of the engine (CacheNumBlocks)",
+        "in_flight_requests": "requests this scheduler placed and that have not ended (InFlightLoad.Requests)",
+        "in_flight_tokens": "tokens of work reserved by them (InFlightLoad.Tokens)",
+    }
+)
+"""Facts of an endpoint: supplied by a source, or (the ``in_flight_`` pair) by the ledger."""
+
+PRODUCED: Mapping[str, str] = MappingProxyType(
+    {
+        "prompt_tokens": "tokens of the request's prompt, equal in every row (TokenizedPrompt)",
+        "prefix_matched_tokens": "leading prompt tokens this endpoint holds in cache (MatchBlocks × BlockSizeTokens)",
+        "prefix_total_tokens": "prompt tokens that could match, in whole blocks (TotalBlocks × BlockSizeTokens)",
+        "uncached_request_tokens": "work this request would add here (UncachedRequestTokens)",
+        "estimated_output_tokens": "the part of it that is output still to be decoded",
+    }
+)
+"""Facts about one request on each endpoint: made by a Producer, for that decision only."""
+
+SET_COLUMNS: Mapping[str, str] = MappingProxyType(
+    {
+        "active_adapters": "LoRA adapters running or resident (ActiveModels)",
+        "waiting_adapters": "LoRA adapters with queued requests (WaitingModels)",
+    }
+)
