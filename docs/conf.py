@@ -1,0 +1,21 @@
+"""The documentation site. Sphinx reads Markdown pages; the API reference comes from the docstrings."""
+
+from importlib import metadata
+
+project = "inferencesched"
+release = metadata.version(project)
+project_copyright = "the inferencesched contributors"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_theme = "furo"
+html_title = f"{project} {release}"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+napoleon_use_ivar = True  # attributes once, not once more as members
+default_role = "code"  # docstrings quote names as `name`, as the pages do
+
+# References to our own names must resolve. Foreign ones cannot: the build needs no network, so it has no inventories.
+nitpick_ignore_regex = [("py:.*", r"(?!inferencesched\b).*")]
