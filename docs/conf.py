@@ -10,12 +10,11 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 
-myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
-napoleon_use_ivar = True  # attributes once, not once more as members
+autodoc_default_options = {"members": True, "member-order": "bysource"}
 default_role = "code"  # docstrings quote names as `name`, as the pages do
 
 # References to our own names must resolve. Foreign ones cannot: the build needs no network, so it has no inventories.
-nitpick_ignore_regex = [("py:.*", r"(?!inferencesched\b).*")]
+# A type variable (one capital) has nothing to say for itself.
+nitpick_ignore_regex = [("py:.*", r"(?!inferencesched\b).*|.*\.[A-Z]")]
