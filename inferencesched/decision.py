@@ -1,9 +1,9 @@
 """Decision and Rejection: the two answers to "where does this request go?", each with its receipt.
 
-A receipt keeps what a pass computed anyway: the candidates, what each filter dropped and why, every scorer's raw scores,
-the totals, the positions picked, the plugins that had to be skipped. Text and dictionaries are made from it only when
-somebody asks (`explain`, `to_dict`), so that an unread receipt costs a few references. No prompt text is ever in one:
-a receipt is made from endpoints, names and numbers.
+A receipt keeps what a pass computed anyway: the candidates, what each filter dropped and why, every scorer's raw
+scores, the totals, the positions picked, the plugins that had to be skipped. Text and dictionaries are made from it
+only when somebody asks (`explain`, `to_dict`), so an unread receipt costs a few references. No prompt text is ever in
+one: it is made from endpoints, names and numbers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import attrs
 import numpy as np
 
 from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray
+from inferencesched.ties import tied
 
 __all__ = ["Decision", "Drop", "Lease", "Pass", "Rejection", "Skip"]
 
@@ -102,7 +103,7 @@ class Pass:
     @property
     def tied(self) -> int:
         """How many endpoints shared the best total; above 1, chance decided among them."""
-        return int(np.count_nonzero(self.totals >= self.totals.max() - 1e-9)) if len(self.totals) else 0
+        return len(tied(self.totals)) if len(self.totals) else 0
 
     @property
     def margin(self) -> float:
@@ -153,12 +154,9 @@ class Pass:
         }
 
     def lines(self) -> list[str]:
-        """Return the receipt as lines of text, the winner marked ``*`` and its fallbacks ``2``, ``3``, …"""
+        """Return the receipt as lines of text, the winner marked ``*`` its fallbacks ``2``, ``3`` and so on."""
         out = [f"profile {self.profile}: {len(self.candidates)} candidates, {len(self.kept)} kept"]
-        out += [
-            f"  - {len(d.endpoints)} dropped by {d.filter} ({d.why}): {_some(d.endpoints)}"
-            for d in self.drops
-        ]
+        out += [f"  - {len(d.endpoints)} dropped by {d.filter} ({d.why}): {_some(d.endpoints)}" for d in self.drops]
         out += [f"  ! {s.role} {s.plugin} skipped: {s.error}" for s in self.skipped]
         if len(self.kept):
             out += ["  " + line for line in self._table()]
@@ -172,9 +170,7 @@ class Pass:
     def _table(self) -> list[str]:
         share = _shares(self.scorers)
         rank = {row: "*" if place == 0 else str(place + 1) for place, row in enumerate(self.picked)}
-        order = sorted(
-            range(len(self.kept)), key=lambda row: (*_place(self.picked, row), -self.totals[row], row)
-        )
+        order = sorted(range(len(self.kept)), key=lambda row: (*_place(self.picked, row), -self.totals[row], row))
         names = self.kept.names
         head = ["", "endpoint", *(f"{name} ×{weight:g}" for name, weight in self.scorers), "total"]
         rows = [head]
@@ -185,10 +181,7 @@ class Pass:
             ]
             rows.append([rank.get(row, ""), names[row], *cells, f"{self.totals[row]:.4f}"])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        text = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         if len(order) > _ROWS_SHOWN:
             text.append(f"… and {len(order) - _ROWS_SHOWN} more endpoints")
         return text
@@ -234,6 +227,11 @@ class Decision:
     others: tuple[Lease, ...] = ()
     headers: Mapping[str, str] = attrs.field(factory=lambda: MappingProxyType({}))
     skipped: tuple[Skip, ...] = ()
+
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        """Every lease of the placement, the primary first: all that must be kept until it ends."""
+        return (self.lease, *self.others)
 
     def explain(self) -> str:
         """Return the receipt as a table for people."""
@@ -296,7 +294,8 @@ class Rejection:
     skipped: tuple[Skip, ...] = ()
 
     def __str__(self) -> str:
-        when = f" → may pass later, retry in {self.retry_after:g} s" if self.retry_after is not None else ""
+        hope = "may pass later, " if self.transient else ""
+        when = f" → {hope}retry in {self.retry_after:g} s" if self.retry_after is not None else ""
         model = f" (model {self.model})" if self.model else ""
         return f"no endpoint for '{self.request_id}'{model}: {self.message} [{self.http_status} {self.reason}]{when}"
 

@@ -1,10 +1,13 @@
 """Endpoint, EndpointBatch, EndpointTable: the servers a request can go to, and what is known of them.
 
-Facts are kept by *column*, not by object: ``endpoints["waiting_requests"]`` is one read-only float64 array with a number
-per endpoint, and NaN where the number is unknown. A batch is the fleet as of one instant; it never changes. The table is
-what changes: sources push facts into it, and every `snapshot` shares the table's arrays instead of copying them. A column
-is copied when it is first written after a snapshot, and only that column (copy on write), so that taking a snapshot
-costs O(1), however many endpoints and columns there are.
+Facts are kept by *column*, not by object: ``endpoints["waiting_requests"]`` is one read-only float64 array with a
+number per endpoint, and NaN where the number is unknown. A batch is the fleet as of one instant; it never changes. The
+table is what changes: sources push facts into it, and every `snapshot` shares the table's arrays instead of copying
+them. A column is copied when it is first written after a snapshot, and only that column (copy on write), so that taking
+a snapshot costs O(1), however many endpoints and columns there are.
+
+Some facts are sets of strings (the LoRA adapters an endpoint runs). `contains` asks them; read as a column, a set is its
+size.
 
 An endpoint that was never measured is *unknown*, never idle: its columns are NaN until a source says otherwise, and a
 plugin has to decide what unknown means to it.
@@ -15,7 +18,7 @@ Nothing here knows what a scheduler, a request or a metric page is.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set as AbstractSet
 from types import MappingProxyType
 from typing import Any, overload
 
@@ -118,13 +121,11 @@ class _Column:
 class _SetColumn:
     """One set of strings per endpoint (None: unknown); membership tests are kept until some set changes."""
 
-    __slots__ = ("counts", "epoch", "found", "sets")
+    __slots__ = ("found", "sets")
 
-    def __init__(self, sets: list[frozenset[str] | None], epoch: int) -> None:
+    def __init__(self, sets: list[frozenset[str] | None]) -> None:
         self.sets = sets
-        self.epoch = epoch
         self.found: dict[str, BoolArray] = {}
-        self.counts: FloatArray | None = None
 
     def contains(self, item: str) -> BoolArray:
         found = self.found.get(item)
@@ -135,15 +136,9 @@ class _SetColumn:
             found = self.found[item] = readonly(held)
         return found
 
-    def count(self) -> FloatArray:
-        if self.counts is None:
-            sizes = (np.nan if s is None else len(s) for s in self.sets)
-            self.counts = readonly(np.fromiter(sizes, np.float64, len(self.sets)))
-        return self.counts
-
 
 class EndpointView:
-    """One row of a batch, for people and for per-endpoint plugins: ``endpoint.labels``, ``endpoint["waiting_requests"]``."""
+    """One row of a batch, for people and per-endpoint plugins: ``e.labels``, ``e["running_requests"]``."""
 
     __slots__ = ("_batch", "_row", "endpoint")
 
@@ -220,7 +215,7 @@ class EndpointBatch:
         endpoints: Iterable[Endpoint | str],
         columns: Mapping[str, Iterable[float]] | None = None,
         *,
-        sets: Mapping[str, Iterable[Set[str] | None]] | None = None,
+        sets: Mapping[str, Iterable[AbstractSet[str] | None]] | None = None,
         now: float = 0.0,
     ) -> EndpointBatch:
         """Return a batch of values given directly, all observed at `now`.
@@ -257,7 +252,7 @@ class EndpointBatch:
     @overload
     def __getitem__(self, key: int) -> EndpointView: ...
     def __getitem__(self, key: str | int) -> FloatArray | EndpointView:
-        """Return a column by name (float64, shape (n,), read-only; all NaN if nobody supplies it), or a row by number."""
+        """Return a column by name (float64, shape (n,), read-only; all NaN if nobody supplies it), or a row."""
         if not isinstance(key, str):
             return EndpointView(self, range(self._size)[key])
         found = self._cache.get(key)
@@ -279,11 +274,7 @@ class EndpointBatch:
 
     def __contains__(self, column: object) -> bool:
         """Return whether anybody supplies `column`."""
-        return (
-            column in self._cache
-            or column in self._columns
-            or (self._parent is not None and column in self._parent)
-        )
+        return column in self._cache or column in self._columns or (self._parent is not None and column in self._parent)
 
     def __repr__(self) -> str:
         return f"EndpointBatch({self._size} endpoints, now={self.now:g})"
@@ -335,14 +326,6 @@ class EndpointBatch:
             return held if self._rows is None else held[self._rows]
         found = self._sets.get(column)
         return found.contains(item) if found is not None else self.static(("nothing",), _nothing)
-
-    def count(self, column: str) -> FloatArray:
-        """Return, per endpoint, the size of its set in `column`; NaN where the set is unknown."""
-        if self._parent is not None:
-            sizes = self._parent.count(column)
-            return sizes if self._rows is None else sizes[self._rows]
-        found = self._sets.get(column)
-        return found.count() if found is not None else self._membership.unknown
 
     def labels(self, key: str) -> NDArray[np.object_]:
         """Return each endpoint's value of the label `key` (None where it has no such label)."""
@@ -449,6 +432,11 @@ class EndpointTable:
         """
         return self._endpoints[self._row(name)]
 
+    def get(self, name: str) -> Endpoint | None:
+        """Return the endpoint of that name, or None."""
+        row = self._rows.get(name)
+        return None if row is None else self._endpoints[row]
+
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All endpoints, in the order of the columns."""
@@ -456,8 +444,8 @@ class EndpointTable:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of all columns and set columns that anybody has supplied."""
-        return (*self._columns, *self._sets)
+        """The names of all columns that anybody has supplied, set columns among them."""
+        return tuple(self._columns)
 
     def add(
         self,
@@ -492,12 +480,10 @@ class EndpointTable:
         self._membership = None
         unknown = np.array([np.nan])
         self._columns = {
-            key: _Column(
-                np.concatenate((c.values, unknown)), np.concatenate((c.observed, unknown)), self._epoch
-            )
+            key: _Column(np.concatenate((c.values, unknown)), np.concatenate((c.observed, unknown)), self._epoch)
             for key, c in self._columns.items()
         }
-        self._sets = {key: _SetColumn([*s.sets, None], self._epoch) for key, s in self._sets.items()}
+        self._sets = {key: _SetColumn([*s.sets, None]) for key, s in self._sets.items()}
         return endpoint
 
     def remove(self, name: str) -> Endpoint:
@@ -514,12 +500,10 @@ class EndpointTable:
             key: _Column(np.delete(c.values, row), np.delete(c.observed, row), self._epoch)
             for key, c in self._columns.items()
         }
-        self._sets = {
-            key: _SetColumn([*s.sets[:row], *s.sets[row + 1 :]], self._epoch) for key, s in self._sets.items()
-        }
+        self._sets = {key: _SetColumn([*s.sets[:row], *s.sets[row + 1 :]]) for key, s in self._sets.items()}
         return endpoint
 
-    def update(self, name: str, facts: Mapping[str, float | Set[str] | None], *, now: float) -> None:
+    def update(self, name: str, facts: Mapping[str, float | AbstractSet[str] | None], *, now: float) -> None:
         """Record facts about one endpoint, observed at `now`.
 
         Args:
@@ -534,10 +518,10 @@ class EndpointTable:
             self._columns, self._sets = dict(self._columns), dict(self._sets)
             self._dicts_epoch = self._epoch
         for column, value in facts.items():
-            if isinstance(value, Set):
-                self._write_set(column, row, frozenset(value))
+            if isinstance(value, AbstractSet):
+                self._write_set(column, row, frozenset(value), now)
             elif value is None and column in self._sets:
-                self._write_set(column, row, None)
+                self._write_set(column, row, None, now)
             else:
                 self._write(column, row, np.nan if value is None else float(value), now)
 
@@ -550,15 +534,14 @@ class EndpointTable:
             column = self._columns[name] = column.copy(self._epoch)
         column.write(row, value, now)
 
-    def _write_set(self, name: str, row: int, value: frozenset[str] | None) -> None:
+    def _write_set(self, name: str, row: int, value: frozenset[str] | None, now: float) -> None:
+        self._write(name, row, np.nan if value is None else float(len(value)), now)
         column = self._sets.get(name)
-        if column is None:
-            column = self._sets[name] = _SetColumn([None] * len(self._endpoints), self._epoch)
-        if column.sets[row] == value:
-            return
-        sets = list(column.sets)
-        sets[row] = value
-        self._sets[name] = _SetColumn(sets, self._epoch)
+        sets = [None] * len(self._endpoints) if column is None else column.sets
+        if column is None or sets[row] != value:
+            sets = list(sets)
+            sets[row] = value
+            self._sets[name] = _SetColumn(sets)
 
     def snapshot(self, *, now: float) -> EndpointBatch:
         """Return the fleet as of `now`. O(1): arrays are shared until the table next writes to them."""

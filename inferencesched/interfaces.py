@@ -128,9 +128,7 @@ class Conclusion:
 class ProfileHandler(Protocol):
     """Decides which profiles run for a request, and which of them gives the answer (upstream: ProfileHandler)."""
 
-    def choose(
-        self, request: Request, profiles: Collection[str], passes: Mapping[str, Pass], /
-    ) -> Sequence[str]:
+    def choose(self, request: Request, profiles: Collection[str], passes: Mapping[str, Pass], /) -> Sequence[str]:
         """Return the profiles to run next; an empty sequence ends the loop.
 
         Called repeatedly; `passes` has the receipts so far (one without picks: that profile found no endpoint). A
@@ -159,8 +157,8 @@ class Observer:
     def assigned(self, request: Request, decision: Decision, *, now: float) -> None:
         """`request` got a place. Called before the next request is looked at."""
 
-    def moved(self, request_id: str, origin: Endpoint, target: Endpoint, *, now: float) -> None:
-        """A request went to one of its fallbacks before its first byte."""
+    def moved(self, request: Request, decision: Decision, origin: Endpoint, *, now: float) -> None:
+        """`request` left `origin` for a fallback before its first byte; `decision` names where it is now."""
 
     def rejected(self, request: Request, rejection: Rejection, *, now: float) -> None:
         """`request` got no place."""

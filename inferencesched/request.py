@@ -32,7 +32,7 @@ def _lower_names(headers: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType({name.lower(): value for name, value in headers.items()}) if headers else _EMPTY
 
 
-def _is_number(instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+def _is_number(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
     """Refuse NaN, infinities and negatives: a deadline that compares false with everything would never expire."""
     if value is not None and not 0 <= value < float("inf"):
         raise ValueError(f"{attribute.name} must be a finite number ≥ 0, got {value!r}")

@@ -1,0 +1,48 @@
+"""Scheduling for LLM inference gateways: where does this request go, or must it wait, or is it refused?
+
+Three doors, each complete without the next: `Profile.run` is one pass over the endpoints, a pure function; `Scheduler`
+adds the endpoint table, the ledger of leases and memory. See the README for a first script and DESIGN.md for the house.
+"""
+
+from inferencesched.adapters import per_endpoint
+from inferencesched.decision import Decision, Lease, Rejection
+from inferencesched.endpoints import Endpoint, EndpointBatch, EndpointTable
+from inferencesched.errors import (
+    ConfigError,
+    ContractError,
+    InferenceschedError,
+    LifecycleError,
+    PluginError,
+    RequestRejected,
+)
+from inferencesched.interfaces import Filter, Observer, Picker, Producer, ProfileHandler, Scorer
+from inferencesched.profile import Profile
+from inferencesched.registry import Registry
+from inferencesched.request import Request
+from inferencesched.scheduler import Scheduler
+
+__all__ = [
+    "ConfigError",
+    "ContractError",
+    "Decision",
+    "Endpoint",
+    "EndpointBatch",
+    "EndpointTable",
+    "Filter",
+    "InferenceschedError",
+    "Lease",
+    "LifecycleError",
+    "Observer",
+    "Picker",
+    "PluginError",
+    "Producer",
+    "Profile",
+    "ProfileHandler",
+    "Registry",
+    "Rejection",
+    "Request",
+    "RequestRejected",
+    "Scheduler",
+    "Scorer",
+    "per_endpoint",
+]

@@ -1,0 +1,189 @@
+"""Pickers: given every endpoint's total, where does the request go? The only place where dice are thrown.
+
+All take `max_num_of_endpoints`: how many ranked endpoints to return when the host does not ask for more. Equal totals
+are always decided by chance, so that no endpoint is first because of its place in a list.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import ClassVar
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from inferencesched.decision import Decision
+from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray
+from inferencesched.interfaces import Observer
+from inferencesched.request import Request
+from inferencesched.ties import among_the_best
+
+__all__ = [
+    "MaxScorePicker",
+    "PowerOfTwoChoicesPicker",
+    "RandomPicker",
+    "RoundRobinPicker",
+    "WeightedRandomPicker",
+]
+
+
+_MODELS = 4096
+"""Models whose turn is remembered; beyond that the one used longest ago starts its round anew."""
+
+
+def _at_least_one(given: int) -> int:
+    return max(1, given)
+
+
+@attrs.frozen
+class MaxScorePicker:
+    """Take the endpoint with the largest total; among equals, each is as likely.
+
+    Args:
+        max_num_of_endpoints: ranked endpoints to return at least; ≤ 0 is 1.
+
+    Formula: argmax(total), then the next largest; totals closer than 1e-9 are equal.
+    Source: Endpoint Picker ``max-score-picker`` (shuffle, then stable sort by score).
+    """
+
+    type: ClassVar[str] = "max-score-picker"
+
+    max_num_of_endpoints: int = attrs.field(default=1, converter=_at_least_one)
+
+    def pick(
+        self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random, /
+    ) -> Sequence[int]:
+        """Return the best positions. O(picks × endpoints)."""
+        picked = [among_the_best(totals, rng)]
+        wanted = min(max(n, self.max_num_of_endpoints), len(totals))
+        if wanted > 1:
+            left = totals.copy()
+            while len(picked) < wanted:
+                left[picked[-1]] = -np.inf
+                picked.append(among_the_best(left, rng))
+        return picked
+
+
+@attrs.frozen
+class RandomPicker:
+    """Take any endpoint, whatever its total: the baseline that a policy has to beat.
+
+    Args:
+        max_num_of_endpoints: ranked endpoints to return at least; ≤ 0 is 1.
+
+    Formula: a uniform sample without replacement.
+    Source: Endpoint Picker ``random-picker``.
+    """
+
+    type: ClassVar[str] = "random-picker"
+
+    max_num_of_endpoints: int = attrs.field(default=1, converter=_at_least_one)
+
+    def pick(
+        self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random, /
+    ) -> Sequence[int]:
+        """Return random positions. O(picks)."""
+        wanted = min(max(n, self.max_num_of_endpoints), len(totals))
+        return [rng.randrange(len(totals))] if wanted == 1 else rng.sample(range(len(totals)), wanted)
+
+
+@attrs.frozen
+class WeightedRandomPicker:
+    """Take endpoints with probability proportional to their totals, so that several schedulers do not herd.
+
+    Args:
+        max_num_of_endpoints: ranked endpoints to return at least; ≤ 0 is 1.
+
+    Formula: P(i) = total_i / Σ total, repeated without replacement; once nothing above 0 is left, uniform.
+    Source: Endpoint Picker ``weighted-random-picker`` (A-Res, Efraimidis & Spirakis 2006, keys U^(1/w)): drawing one
+        after another in proportion to the weights that are left has the same distribution.
+    """
+
+    type: ClassVar[str] = "weighted-random-picker"
+
+    max_num_of_endpoints: int = attrs.field(default=1, converter=_at_least_one)
+
+    def pick(
+        self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random, /
+    ) -> Sequence[int]:
+        """Return positions drawn in proportion. O(picks × endpoints)."""
+        wanted = min(max(n, self.max_num_of_endpoints), len(totals))
+        weights = totals.copy()
+        picked: list[int] = []
+        while len(picked) < wanted:
+            ladder = weights.cumsum()
+            if not ladder[-1] > 0:
+                rest = [row for row in range(len(totals)) if row not in set(picked)]
+                return picked + rng.sample(rest, wanted - len(picked))
+            # side="right" steps over the rungs of zero width; the last rung can be missed by rounding alone
+            row = min(int(ladder.searchsorted(rng.random() * ladder[-1], side="right")), len(totals) - 1)
+            picked.append(row)
+            weights[row] = 0.0
+        return picked
+
+
+@attrs.frozen
+class PowerOfTwoChoicesPicker:
+    """Draw two endpoints and take the better one: near the best balance, and no herd forms on one favourite.
+
+    Args:
+        max_num_of_endpoints: ranked endpoints to return at least; ≤ 0 is 1.
+
+    Formula: the larger total of two drawn uniformly; the other one and then further draws are the fallbacks.
+    Source: ours; Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 12(10), 2001.
+    """
+
+    type: ClassVar[str] = "power-of-two-choices-picker"
+
+    max_num_of_endpoints: int = attrs.field(default=1, converter=_at_least_one)
+
+    def pick(
+        self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random, /
+    ) -> Sequence[int]:
+        """Return the better of two draws, the other, then further draws. O(picks)."""
+        wanted = min(max(n, self.max_num_of_endpoints), len(totals))
+        drawn = rng.sample(range(len(totals)), min(max(2, wanted), len(totals)))
+        drawn[:2] = sorted(drawn[:2], key=lambda row: -totals[row])
+        return drawn[:wanted]
+
+
+@attrs.define(eq=False)
+class RoundRobinPicker(Observer):
+    """Take the endpoints in turn, one turn per model, whatever their totals: the other baseline to beat.
+
+    Args:
+        max_num_of_endpoints: ranked endpoints to return at least; ≤ 0 is 1.
+
+    Formula: the present endpoint with the smallest instance number above the last one used for this model, or the
+        smallest of all. An endpoint that comes or goes moves nobody else's turn.
+    Source: ours. Remembers the last 4,096 models.
+    """
+
+    type: ClassVar[str] = "round-robin-picker"
+
+    max_num_of_endpoints: int = attrs.field(default=1, converter=_at_least_one)
+    _last: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict, repr=False)
+
+    def pick(
+        self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random, /
+    ) -> Sequence[int]:
+        """Return positions in turn. O(n log n)."""
+        instances = endpoints.static(("instances",), _instances)
+        turns = np.argsort(instances)
+        start = int(np.searchsorted(instances, self._last.get(request.model, 0), side="right", sorter=turns))
+        wanted = min(max(n, self.max_num_of_endpoints), len(turns))
+        return [int(row) for row in np.roll(turns, -start)[:wanted]]
+
+    def assigned(self, request: Request, decision: Decision, *, now: float) -> None:
+        """Pass the turn on."""
+        self._last[request.model] = decision.endpoint.instance
+        self._last.move_to_end(request.model)
+        if len(self._last) > _MODELS:
+            self._last.popitem(last=False)
+
+
+def _instances(endpoints: tuple[Endpoint, ...]) -> NDArray[np.int64]:
+    return np.array([endpoint.instance for endpoint in endpoints], np.int64)

@@ -1,0 +1,94 @@
+"""Producers: facts about one request on each endpoint, made for those that score it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import attrs
+import numpy as np
+
+from inferencesched.endpoints import EndpointBatch, FloatArray
+from inferencesched.request import BYTES_PER_TOKEN, Request
+
+__all__ = ["InflightLoadProducer", "TokenProducer", "estimate_tokens"]
+
+
+def estimate_tokens(request: Request) -> int | None:
+    """Return the prompt's length in tokens: counted by the host, or token ids, or four bytes of text a token.
+
+    Returns None when the request has neither a count nor a prompt. O(1) for ids and bytes, O(n) for text.
+    """
+    if request.prompt_tokens is not None:
+        return request.prompt_tokens
+    prompt = request.prompt
+    if prompt is None:
+        return None
+    if isinstance(prompt, str):
+        # Characters beyond ASCII are two to four bytes of UTF-8; `isascii` is O(1), so most prompts are not encoded.
+        size = len(prompt) if prompt.isascii() else len(prompt.encode("utf-8", "surrogatepass"))
+        return -(-size // BYTES_PER_TOKEN)
+    return -(-len(prompt) // BYTES_PER_TOKEN) if isinstance(prompt, bytes | bytearray) else len(prompt)
+
+
+@attrs.frozen
+class TokenProducer:
+    """Say how many tokens the prompt has, estimated where no tokenizer ran.
+
+    Formula: the host's count; else the number of token ids; else ⌈bytes / 4⌉.
+    Unknown: a request without prompt and count has an unknown number of tokens.
+    Source: Endpoint Picker ``token-producer``, estimate backend (a pseudo-token is four bytes).
+    """
+
+    type: ClassVar[str] = "token-producer"
+    produces: ClassVar[tuple[str, ...]] = ("prompt_tokens",)
+
+    def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
+        """Return the same count for every endpoint."""
+        tokens = estimate_tokens(request)
+        return {} if tokens is None else {"prompt_tokens": np.full(len(endpoints), float(tokens))}
+
+
+@attrs.frozen
+class InflightLoadProducer:
+    """Say how much work the request would add to each endpoint: what of its prompt is not cached there.
+
+    The ledger reserves that much at the pick, and gives the prompt's share back at the first token of the answer.
+
+    Args:
+        add_estimated_output_tokens: count output as well; it stays reserved to the end of the answer.
+        output_ratio: estimated output tokens per prompt token.
+        max_estimated_output_tokens: upper bound of that estimate.
+        prefix_match_info_producer_name: accepted for compatibility; the columns come from the profile's producer.
+        sync_cross_replica_state: accepted for compatibility; whether counts are shared is the host's choice.
+
+    Formula: (total − matched) + max(0, prompt − total), where total and matched are the prefix columns, or the prompt's
+        tokens where those are unknown; plus round(prompt · outputRatio), at most the request's max_output_tokens.
+    Unknown: a prompt of unknown length is unknown work, and reserves 0 tokens.
+    Source: Endpoint Picker ``inflight-load-producer``. Upstream holds the prompt's tokens to the end of the stream when
+        output is counted; here prefill ends with the first token in either case.
+    """
+
+    type: ClassVar[str] = "inflight-load-producer"
+    consumes: ClassVar[tuple[str, ...]] = ("prompt_tokens", "prefix_matched_tokens", "prefix_total_tokens")
+    produces: ClassVar[tuple[str, ...]] = ("uncached_request_tokens", "estimated_output_tokens")
+
+    add_estimated_output_tokens: bool = False
+    output_ratio: float = attrs.field(default=1.5, validator=attrs.validators.ge(0))
+    max_estimated_output_tokens: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.ge(0))
+    )
+    prefix_match_info_producer_name: str | None = None
+    sync_cross_replica_state: bool = True
+
+    def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
+        """Return the work added to each endpoint."""
+        prompt = endpoints["prompt_tokens"]
+        matched, total = endpoints["prefix_matched_tokens"], endpoints["prefix_total_tokens"]
+        in_blocks = np.maximum(total - matched, 0.0) + np.maximum(prompt - total, 0.0)
+        work = np.where(np.isnan(in_blocks), prompt, in_blocks)
+        if not self.add_estimated_output_tokens:
+            return {"uncached_request_tokens": work}
+        bounds = [b for b in (request.max_output_tokens, self.max_estimated_output_tokens) if b is not None]
+        output = np.minimum(np.rint(prompt * self.output_ratio), min(bounds, default=np.inf))
+        return {"uncached_request_tokens": work + output, "estimated_output_tokens": output}

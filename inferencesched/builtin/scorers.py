@@ -1,0 +1,257 @@
+"""Scorers: how good is each endpoint for this request? Ten lines each, all of one shape.
+
+Types, parameters, defaults and formulas are the Endpoint Picker's (llm-d-router, ``plugins/scheduling/scorer``).
+We differ in one thing, on purpose: a fact that was never measured is *unknown* to us, where upstream reads zero and so
+takes a server that has just started, or whose metrics are broken, for an idle one. What unknown scores is said in each
+docstring.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import attrs
+import numpy as np
+
+from inferencesched.endpoints import EndpointBatch, FloatArray
+from inferencesched.request import Request
+
+__all__ = [
+    "ActiveRequestScorer",
+    "KvCacheUtilizationScorer",
+    "LoraAffinityScorer",
+    "PrefixCacheScorer",
+    "QueueScorer",
+    "RunningRequestsSizeScorer",
+    "TokenLoadScorer",
+]
+
+NEUTRAL = 0.5
+"""The score of an unknown fact: better than the worst that is known, worse than the best."""
+
+
+_QUEUE_THRESHOLD = 4_194_304
+"""Tokens: upstream's default, 4 Mi."""
+
+
+def _at_least_zero(given: int) -> int:
+    return max(0, given)
+
+
+def _share_or_one(given: float) -> float:
+    return given if 0 <= given <= 1 else 1.0
+
+
+def _positive_or_default(given: int) -> int:
+    return given if given > 0 else _QUEUE_THRESHOLD
+
+
+def _fewest_is_best(counts: FloatArray) -> FloatArray:
+    """Return ``(max − x) / (max − min)`` over the known counts; 1 if those are all equal; unknown is neutral."""
+    most, least = counts.max(), counts.min()
+    if math.isnan(most):  # something is unknown
+        unknown = np.isnan(counts)
+        scores = np.full(len(counts), NEUTRAL)
+        if not unknown.all():
+            scores[~unknown] = _fewest_is_best(counts[~unknown])
+        return scores
+    if most == least:
+        return np.ones(len(counts))
+    return np.asarray((most - counts) / (most - least))
+
+
+def _known_or_neutral(scores: FloatArray) -> FloatArray:
+    """Return `scores` with NaN replaced by neutral; the same array when nothing is unknown."""
+    unknown = np.isnan(scores)
+    return np.where(unknown, NEUTRAL, scores) if unknown.any() else scores
+
+
+@attrs.frozen
+class QueueScorer:
+    """Prefer endpoints with fewer requests waiting in the engine.
+
+    The spread of the candidates is stretched to [0, 1]: depths 100 and 101 score 1 and 0. That is upstream's formula;
+    where magnitude should count, use ``load-aware-scorer`` or ``active-request-scorer``.
+
+    Formula: (max − q) / (max − min) over the candidates, q = waiting_requests; all equal → 1.
+    Unknown: 0.5; the minimum and maximum are those of the known ones.
+    Source: Endpoint Picker ``queue-scorer`` (category Distribution); upstream reads unknown as 0, an empty queue.
+    """
+
+    type: ClassVar[str] = "queue-scorer"
+    consumes: ClassVar[tuple[str, ...]] = ("waiting_requests",)
+    relative: ClassVar[bool] = True
+
+    def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
+        """Return the min-max score of the queue depths."""
+        return _fewest_is_best(endpoints["waiting_requests"])
+
+
+@attrs.frozen
+class RunningRequestsSizeScorer:
+    """Prefer endpoints with fewer requests in the engine's current batch.
+
+    Formula: (max − r) / (max − min) over the candidates, r = running_requests; all equal → 1.
+    Unknown: 0.5; the minimum and maximum are those of the known ones.
+    Source: Endpoint Picker ``running-requests-size-scorer`` (Distribution); upstream reads unknown as 0.
+    """
+
+    type: ClassVar[str] = "running-requests-size-scorer"
+    consumes: ClassVar[tuple[str, ...]] = ("running_requests",)
+    relative: ClassVar[bool] = True
+
+    def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
+        """Return the min-max score of the batch sizes."""
+        return _fewest_is_best(endpoints["running_requests"])
+
+
+@attrs.frozen
+class KvCacheUtilizationScorer:
+    """Prefer endpoints with more free KV cache.
+
+    Formula: 1 − kv_cache_utilization, clipped to [0, 1].
+    Unknown: 0.5.
+    Source: Endpoint Picker ``kv-cache-utilization-scorer`` (Distribution); upstream reads unknown as 0, an empty cache.
+    """
+
+    type: ClassVar[str] = "kv-cache-utilization-scorer"
+    consumes: ClassVar[tuple[str, ...]] = ("kv_cache_utilization",)
+
+    def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
+        """Return the free share of each cache."""
+        free = 1.0 - endpoints["kv_cache_utilization"]
+        return _known_or_neutral(np.minimum(np.maximum(free, 0.0), 1.0))
+
+
+@attrs.frozen
+class LoraAffinityScorer:
+    """Prefer endpoints that already run the request's LoRA adapter, then those with room to load it.
+
+    The adapter looked for is ``request.adapter``, or else the model's name (adapters are served as models).
+
+    Formula: active → 1.0; else |active| + |waiting| < max_active_adapters → 0.8; else waiting → 0.6; else 0.0.
+    Unknown: an endpoint that reports no adapters has none; one that reports no maximum has no known room.
+    Source: Endpoint Picker ``lora-affinity-scorer`` (Affinity); the check for room comes before the one for waiting.
+    """
+
+    type: ClassVar[str] = "lora-affinity-scorer"
+    consumes: ClassVar[tuple[str, ...]] = ("active_adapters", "waiting_adapters", "max_active_adapters")
+
+    def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
+        """Return the tier of each endpoint."""
+        loaded = np.nan_to_num(endpoints["active_adapters"]) + np.nan_to_num(endpoints["waiting_adapters"])
+        has_room = loaded < endpoints["max_active_adapters"]  # an unknown maximum compares false
+        waiting = endpoints.contains("waiting_adapters", request.lora)
+        active = endpoints.contains("active_adapters", request.lora)
+        return np.where(active, 1.0, np.where(has_room, 0.8, np.where(waiting, 0.6, 0.0)))
+
+
+@attrs.frozen
+class ActiveRequestScorer:
+    """Prefer endpoints with fewer requests in flight, as this scheduler counts them: no scrape, no delay.
+
+    Args:
+        idle_threshold: at most this many in flight counts as idle; below 0 is 0.
+        max_busy_score: the score that the least busy of the non-idle can come near; outside [0, 1] is 1.
+        request_timeout: accepted and ignored, as upstream does (deprecated there).
+        in_flight_load_producer_name: accepted for compatibility; the ledger is the only producer of these counts.
+
+    Formula: count ≤ idleThreshold → 1; else (max − count) / max · maxBusyScore, max over the candidates.
+    Unknown: 0.5.
+    Source: Endpoint Picker ``active-request-scorer`` (Distribution).
+    """
+
+    type: ClassVar[str] = "active-request-scorer"
+    consumes: ClassVar[tuple[str, ...]] = ("in_flight_requests",)
+    relative: ClassVar[bool] = True
+
+    idle_threshold: int = attrs.field(default=0, converter=_at_least_zero)
+    max_busy_score: float = attrs.field(default=1.0, converter=_share_or_one)
+    request_timeout: str | None = None
+    in_flight_load_producer_name: str | None = attrs.field(
+        default=None, metadata={"parameter": "inFlightLoadProducerName"}
+    )
+
+    def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
+        """Return how far each endpoint is below the busiest."""
+        counts = endpoints["in_flight_requests"]
+        most = counts.max()
+        if math.isnan(most):  # something is unknown
+            known = counts[~np.isnan(counts)]
+            most = known.max() if len(known) else 0.0
+        if most <= self.idle_threshold:
+            return _known_or_neutral(np.where(np.isnan(counts), np.nan, 1.0))
+        busy = (most - counts) * (self.max_busy_score / most)
+        return _known_or_neutral(np.where(counts <= self.idle_threshold, 1.0, busy))
+
+
+@attrs.frozen
+class TokenLoadScorer:
+    """Prefer endpoints with fewer tokens of work in flight, this request's own uncached tokens included.
+
+    Args:
+        queue_threshold_tokens: tokens at which an endpoint is full; ≤ 0 is the default.
+        in_flight_load_producer_name: accepted for compatibility; the ledger is the only producer of these counts.
+
+    Formula: 1 − min(t, T) / T with t = in_flight_tokens + uncached_request_tokens and T = queueThresholdTokens.
+    Unknown: tokens in flight unknown → 0.5; work of this request unknown → 0.
+    Source: Endpoint Picker ``token-load-scorer`` (Distribution).
+    """
+
+    type: ClassVar[str] = "token-load-scorer"
+    consumes: ClassVar[tuple[str, ...]] = ("in_flight_tokens", "uncached_request_tokens")
+
+    queue_threshold_tokens: int = attrs.field(default=_QUEUE_THRESHOLD, converter=_positive_or_default)
+    in_flight_load_producer_name: str | None = attrs.field(
+        default=None, metadata={"parameter": "inFlightLoadProducerName"}
+    )
+
+    def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
+        """Return the free share of each endpoint's token budget."""
+        tokens = endpoints["in_flight_tokens"]
+        if "uncached_request_tokens" in endpoints:
+            own = endpoints["uncached_request_tokens"]
+            tokens = tokens + np.where(np.isnan(own), 0.0, own)
+        free = 1.0 - tokens / self.queue_threshold_tokens
+        return _known_or_neutral(np.minimum(np.maximum(free, 0.0), 1.0))
+
+
+@attrs.frozen
+class PrefixCacheScorer:
+    """Prefer endpoints that hold more of the prompt's prefix in their KV cache.
+
+    Args:
+        match_length_weight: share of the score that goes by the length of the match, not by its ratio.
+        match_length_scale_tokens: the match length that scores full marks there.
+        prefix_match_info_producer_name: accepted for compatibility; the columns come from the profile's producer.
+
+    Formula: w·L + (1 − w)·R; R = matched / total; L = min(1, matched / matchLengthScaleTokens)²; total 0 → 0.
+    Unknown: 0, no match is known.
+    Source: Endpoint Picker ``prefix-cache-scorer`` (Affinity). On its own it sends everything that shares one block to
+        one endpoint: put load scorers beside it.
+    """
+
+    type: ClassVar[str] = "prefix-cache-scorer"
+    consumes: ClassVar[tuple[str, ...]] = ("prefix_matched_tokens", "prefix_total_tokens")
+
+    match_length_weight: float = attrs.field(
+        default=0.0, validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)]
+    )
+    match_length_scale_tokens: int = attrs.field(default=8192)
+    prefix_match_info_producer_name: str | None = None
+
+    @match_length_scale_tokens.validator
+    def _scale_is_positive(self, _: object, value: int) -> None:
+        if self.match_length_weight > 0 and value <= 0:
+            raise ValueError(f"expected an integer > 0 when matchLengthWeight > 0, got {value}")
+
+    def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
+        """Return the matched share, and the matched length if it is weighed in."""
+        matched, total = endpoints["prefix_matched_tokens"], endpoints["prefix_total_tokens"]
+        known = (total > 0) & (matched >= 0)  # unknown compares false
+        ratio: FloatArray = np.divide(matched, total, out=np.zeros(len(endpoints)), where=known)
+        if self.match_length_weight == 0:
+            return ratio
+        length = np.minimum(1.0, np.where(known, matched, 0.0) / self.match_length_scale_tokens) ** 2
+        return self.match_length_weight * length + (1.0 - self.match_length_weight) * ratio

@@ -1,0 +1,264 @@
+"""The ledger: who is working on what, reserved at the pick and given back exactly once.
+
+The commonest serious bug of this field is not a bad policy but a wrong count: an in-flight counter that leaks on a
+disconnect, is decremented twice, or comes back at −1 after a restart, and turns a sound policy into a hot spot. So the
+counting stands alone here, small enough to be proved:
+
+* Reserving returns a `Lease`. It is tied to the endpoint *instance*; a server that is removed and comes back under the
+  same name starts from zero, and late releases of its predecessor's leases touch nothing.
+* A lease is *open* until the first of: release, removal of its endpoint, reaper. Whatever comes after finds it closed
+  and changes nothing; it is counted in `underflow_total`, because a plain counter would have gone below its truth.
+* Prefill tokens are given back at the first token of the answer, output tokens and the request at the end.
+* A lease that nobody touched for `ttl` seconds is reaped: the backstop for a host that lost track.
+* ``audit()`` recomputes every counter from the open leases and compares: ``sum(counters) == open leases``.
+
+Counters are arrays by slot, one slot per endpoint instance, so that a pass reads them as columns. The ledger knows
+neither requests nor policies, and no clock: `now` is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+import attrs
+import numpy as np
+
+from inferencesched.decision import Lease
+from inferencesched.endpoints import Endpoint, FloatArray
+from inferencesched.errors import LifecycleError
+
+__all__ = ["Audit", "Ledger"]
+
+
+@attrs.define(eq=False)
+class _Open:
+    """The state of an open lease: its slot, when it was last heard of, and what of it is still reserved."""
+
+    slot: int
+    touched: float
+    prefill_tokens: float
+    output_tokens: float
+    started: bool = False
+
+    @property
+    def tokens(self) -> float:
+        return self.prefill_tokens + self.output_tokens
+
+
+@attrs.frozen
+class Audit:
+    """The result of `Ledger.audit`.
+
+    Attributes:
+        open_leases: leases not yet released.
+        requests: the counters' sum; equals `open_leases` when the books balance.
+        tokens: the tokens' sum.
+        problems: one sentence for each counter that is not what its leases say; empty when the books balance.
+    """
+
+    open_leases: int
+    requests: int
+    tokens: float
+    problems: tuple[str, ...]
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every counter equals the sum of its open leases, and none is below zero."""
+        return not self.problems
+
+
+class Ledger:
+    """Counts requests and tokens in flight per endpoint instance.
+
+    Args:
+        ttl: seconds without a sign of life after which a lease is reaped. Must exceed the longest silence of a live
+            request; hosts that stream call `touch` (or nothing at all, with a `ttl` above their longest answer).
+
+    Attributes:
+        reserved_total: leases ever opened.
+        released_total: leases closed by `release`.
+        reaped_total: leases closed by the reaper.
+        removed_total: leases closed because their endpoint was removed.
+        underflow_total: attempts to close what was not open.
+
+    Complexity: `reserve`, `first_token`, `touch`, `release` O(1); `remove` and `audit` O(open leases); `columns` O(n).
+    """
+
+    def __init__(self, *, ttl: float = 600.0) -> None:
+        if not ttl > 0:
+            raise ValueError(f"ttl must be > 0 seconds, got {ttl!r}")
+        self._ttl = ttl
+        self._slots: dict[int, int] = {}  # endpoint instance → slot
+        self._free: list[int] = []
+        self._requests: FloatArray = np.zeros(0)
+        self._tokens: FloatArray = np.zeros(0)
+        # Ordered by last touch, oldest first: the reaper looks at the front only.
+        self._open: OrderedDict[Lease, _Open] = OrderedDict()
+        self._rows_of: tuple[tuple[Endpoint, ...], np.ndarray] = ((), np.zeros(0, np.intp))
+        self.reserved_total = 0
+        self.released_total = 0
+        self.reaped_total = 0
+        self.removed_total = 0
+        self.underflow_total = 0
+
+    def __len__(self) -> int:
+        """Return the number of open leases."""
+        return len(self._open)
+
+    def __contains__(self, lease: object) -> bool:
+        """Return whether `lease` is open here."""
+        return lease in self._open
+
+    def add(self, endpoint: Endpoint) -> None:
+        """Open an account for an endpoint instance, at zero. Again for the same instance: nothing happens."""
+        if endpoint.instance in self._slots:
+            return
+        if not self._free:
+            size = len(self._requests)
+            self._free.extend(reversed(range(size, max(8, 2 * size))))
+            grown = np.zeros((2, max(8, 2 * size)))
+            grown[0, :size], grown[1, :size] = self._requests, self._tokens
+            self._requests, self._tokens = grown[0], grown[1]
+        self._slots[endpoint.instance] = self._free.pop()
+        self._rows_of = ((), self._rows_of[1])
+
+    def remove(self, endpoint: Endpoint) -> tuple[Lease, ...]:
+        """Close an instance's account and return the leases that were open on it; again: nothing happens."""
+        slot = self._slots.pop(endpoint.instance, None)
+        if slot is None:
+            return ()
+        orphans = tuple(lease for lease, state in self._open.items() if state.slot == slot)
+        for lease in orphans:
+            del self._open[lease]
+        self.removed_total += len(orphans)
+        self._requests[slot] = self._tokens[slot] = 0.0
+        self._free.append(slot)
+        self._rows_of = ((), self._rows_of[1])
+        return orphans
+
+    def reserve(
+        self,
+        request_id: str,
+        endpoint: Endpoint,
+        *,
+        stage: str = "",
+        prefill_tokens: float = 0.0,
+        output_tokens: float = 0.0,
+        now: float,
+    ) -> Lease:
+        """Count a request and its tokens on `endpoint`, from this call on.
+
+        Raises:
+            LifecycleError: the endpoint instance has no account (never added, or removed).
+            ValueError: tokens are negative, NaN or infinite.
+        """
+        slot = self._slots.get(endpoint.instance)
+        if slot is None:
+            raise LifecycleError(f"endpoint '{endpoint.name}' (instance {endpoint.instance}) is not in the ledger")
+        if not 0 <= prefill_tokens + output_tokens < math.inf or prefill_tokens < 0 or output_tokens < 0:
+            raise ValueError(f"tokens must be finite and ≥ 0, got {prefill_tokens!r} and {output_tokens!r}")
+        lease = Lease(request_id, endpoint, stage, prefill_tokens, output_tokens)
+        # A lease is equal to itself alone: two streams with one request id have a lease each.
+        self._open[lease] = _Open(slot, now, prefill_tokens, output_tokens)
+        self._requests[slot] += 1.0
+        self._tokens[slot] += prefill_tokens + output_tokens
+        self.reserved_total += 1
+        return lease
+
+    def touch(self, lease: Lease, *, now: float) -> bool:
+        """Note a sign of life: the reaper's count starts anew. Return whether the lease is open."""
+        state = self._open.get(lease)
+        if state is None:
+            return False
+        state.touched = now
+        self._open.move_to_end(lease)
+        return True
+
+    def first_token(self, lease: Lease, *, now: float) -> bool:
+        """Give back the prefill tokens: the prompt has been processed. Return whether this was the first time."""
+        if not self.touch(lease, now=now) or self._open[lease].started:
+            return False
+        state = self._open[lease]
+        self._tokens[state.slot] = max(0.0, self._tokens[state.slot] - state.prefill_tokens)
+        state.prefill_tokens, state.started = 0.0, True
+        return True
+
+    def release(self, lease: Lease) -> bool:
+        """Give back everything that is still reserved. Return whether the lease was open.
+
+        Safe to call from every path that may end a request; only the first call counts.
+        """
+        if not self._close(lease):
+            self.underflow_total += 1
+            return False
+        self.released_total += 1
+        return True
+
+    def next_timer(self) -> float | None:
+        """Return when the oldest lease is due for the reaper, or None."""
+        oldest = next(iter(self._open.values()), None)
+        return None if oldest is None else oldest.touched + self._ttl
+
+    def reap(self, *, now: float) -> tuple[Lease, ...]:
+        """Close and return the leases not heard of for `ttl` seconds. O(reaped)."""
+        reaped = []
+        while (due := self.next_timer()) is not None and due <= now:
+            lease = next(iter(self._open))
+            self._close(lease)
+            reaped.append(lease)
+        self.reaped_total += len(reaped)
+        return tuple(reaped)
+
+    def requests(self, endpoint: Endpoint) -> int:
+        """Return the requests in flight on an endpoint instance; 0 if it has no account."""
+        slot = self._slots.get(endpoint.instance)
+        return 0 if slot is None else int(self._requests[slot])
+
+    def tokens(self, endpoint: Endpoint) -> float:
+        """Return the tokens in flight on an endpoint instance; 0 if it has no account."""
+        slot = self._slots.get(endpoint.instance)
+        return 0.0 if slot is None else float(self._tokens[slot])
+
+    def columns(self, endpoints: tuple[Endpoint, ...]) -> dict[str, FloatArray]:
+        """Return `in_flight_requests` and `in_flight_tokens` in the order of `endpoints`, as fresh arrays.
+
+        Raises:
+            LifecycleError: one of them has no account.
+        """
+        if self._rows_of[0] is not endpoints:
+            try:
+                rows = np.array([self._slots[endpoint.instance] for endpoint in endpoints], np.intp)
+            except KeyError as missing:
+                raise LifecycleError(f"endpoint instance {missing} is not in the ledger") from None
+            self._rows_of = (endpoints, rows)
+        rows = self._rows_of[1]
+        return {"in_flight_requests": self._requests[rows], "in_flight_tokens": self._tokens[rows]}
+
+    def audit(self) -> Audit:
+        """Recompute every counter from the open leases and compare."""
+        requests, tokens = np.zeros_like(self._requests), np.zeros_like(self._tokens)
+        for state in self._open.values():
+            requests[state.slot] += 1
+            tokens[state.slot] += state.tokens
+        names = {slot: f"instance {instance}" for instance, slot in self._slots.items()}
+        problems = []
+        for slot in range(len(self._requests)):
+            name = names.get(slot, f"free slot {slot}")
+            if self._requests[slot] != requests[slot]:
+                problems.append(f"{name}: {self._requests[slot]:g} requests counted, {requests[slot]:g} leases open")
+            if not math.isclose(self._tokens[slot], tokens[slot], rel_tol=1e-9, abs_tol=1e-6):
+                problems.append(f"{name}: {self._tokens[slot]:g} tokens counted, {tokens[slot]:g} reserved")
+            if self._requests[slot] < 0 or self._tokens[slot] < 0:
+                problems.append(f"{name}: below zero")
+        return Audit(len(self._open), int(self._requests.sum()), float(self._tokens.sum()), tuple(problems))
+
+    def _close(self, lease: Lease) -> bool:
+        state = self._open.pop(lease, None)
+        if state is None:
+            return False
+        self._requests[state.slot] -= 1.0
+        # With no request left there are no tokens: what rounding left over in the sum goes with the last lease.
+        left = self._tokens[state.slot] - state.tokens if self._requests[state.slot] > 0 else 0.0
+        self._tokens[state.slot] = max(0.0, left)
+        return True

@@ -1,0 +1,215 @@
+"""A plugin's attrs fields are its parameters: what may be configured, of which type, with which default.
+
+One declaration gives validation, the reference page and ``inferencesched plugins``. In a configuration a parameter goes
+by its field's name in camelCase, as the Endpoint Picker spells it, unless the field's metadata gives another spelling
+under ``"parameter"``. Everything is strict, as upstream's decoding is: an unknown name is an error with a near miss, a
+string is not a number, and all problems of one plugin are reported together.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+from inferencesched.errors import Problem, near_miss
+
+__all__ = ["Parameter", "construct", "parameters_of", "to_mapping"]
+
+
+@attrs.frozen
+class Parameter:
+    """One parameter of a plugin type.
+
+    Attributes:
+        name: as a configuration spells it.
+        field: as Python spells it.
+        hint: its type.
+        required: whether there is no default.
+        default: what holds when it is left out.
+    """
+
+    name: str
+    field: str
+    hint: Any
+    required: bool
+    default: Any = None
+
+    @property
+    def kind(self) -> str:
+        """The type in words, for messages and reference pages."""
+        return _kind(self.hint)
+
+
+def parameters_of(cls: type) -> tuple[Parameter, ...]:
+    """Return the parameters of a plugin class; none if it is not an attrs class."""
+    if not attrs.has(cls):
+        return ()
+    hints = get_type_hints(cls)
+    return tuple(
+        Parameter(
+            field.metadata.get("parameter", _camel(field.name)),
+            field.alias or field.name,
+            hints[field.name],
+            required=field.default is attrs.NOTHING,
+            default=_default(field),
+        )
+        for field in attrs.fields(cls)
+        if field.init
+    )
+
+
+def construct(cls: type, given: Any, path: str, problems: list[Problem]) -> Any:
+    """Return ``cls`` made from a mapping of parameters; None if there were problems, which are then appended.
+
+    Args:
+        given: the parameters as configured; None means none.
+        path: where they stand, for the problems.
+    """
+    given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        problems.append(Problem(path, f"expected a mapping of parameters, got {_show(given)}"))
+        return None
+    before = len(problems)
+    known = {parameter.name: parameter for parameter in parameters_of(cls)}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in known:
+            offer = near_miss(str(name), known) or (f"; known are {', '.join(known)}" if known else "; it takes none")
+            problems.append(Problem(f"{path}.{name}", f"unknown parameter '{name}'{offer}"))
+            continue
+        values[known[name].field] = _structure(known[name].hint, value, f"{path}.{name}", problems)
+    problems.extend(
+        Problem(f"{path}.{parameter.name}", f"required, expected {parameter.kind}")
+        for parameter in known.values()
+        if parameter.required and parameter.name not in given
+    )
+    if len(problems) > before:
+        return None
+    if attrs.has(cls):
+        _validate(cls, values, path, problems)
+    if len(problems) > before:
+        return None
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        problems.append(Problem(path, str(error)))
+        return None
+
+
+def to_mapping(plugin: Any) -> dict[str, Any]:
+    """Return the parameters in force, defaults included, as a configuration would spell them."""
+    return {p.name: _plain(getattr(plugin, p.field)) for p in parameters_of(type(plugin))}
+
+
+def _validate(cls: type, values: dict[str, Any], path: str, problems: list[Problem]) -> None:
+    """Run each field's converter and validator by itself, so that one wrong value does not hide the next."""
+    complete = {f.name: values.get(f.alias or f.name, _default(f)) for f in attrs.fields(cls) if f.init}
+    stub = SimpleNamespace(**complete)
+    for field in attrs.fields(cls):
+        if not field.init or field.name not in complete:
+            continue
+        name = field.metadata.get("parameter", _camel(field.name))
+        try:
+            if callable(field.converter):
+                setattr(stub, field.name, field.converter(complete[field.name]))
+            if field.validator is not None:
+                field.validator(stub, field, getattr(stub, field.name))
+        except (TypeError, ValueError) as error:
+            problems.append(Problem(f"{path}.{name}", _reword(error, complete[field.name])))
+
+
+def _structure(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
+    """Return `value` as the type `hint`, appending a problem if it is not one."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in {Union, types.UnionType}:
+        if value is None and type(None) in args:
+            return None
+        return _either([arg for arg in args if arg is not type(None)], value, path, problems)
+    if origin is Literal:
+        if value in args:
+            return value
+        offer = near_miss(value, map(str, args)) if isinstance(value, str) else ""
+    elif origin is tuple and isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return tuple(_structure(args[0], item, f"{path}[{i}]", problems) for i, item in enumerate(value))
+    elif origin in {dict, Mapping} and isinstance(value, Mapping):
+        return {key: _structure(args[1], item, f"{path}.{key}", problems) for key, item in value.items()}
+    elif attrs.has(hint):
+        return construct(hint, value, path, problems)
+    elif hint is Any or (isinstance(hint, type) and _is(hint, value)):
+        return value
+    offer = offer if origin is Literal else ""
+    problems.append(Problem(path, f"expected {_kind(hint)}, got {_show(value)}{offer}"))
+    return None
+
+
+def _either(hints: list[Any], value: Any, path: str, problems: list[Problem]) -> Any:
+    for hint in hints:
+        trial: list[Problem] = []
+        structured = _structure(hint, value, path, trial)
+        if not trial:
+            return structured
+        if len(hints) == 1:
+            problems.extend(trial)
+            return None
+    problems.append(Problem(path, f"expected {' or '.join(map(_kind, hints))}, got {_show(value)}"))
+    return None
+
+
+def _is(kind: type, value: Any) -> bool:
+    """Whether a decoded YAML or JSON value is of a plain type; a bool is not a number, and no number is NaN."""
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _default(field: attrs.Attribute[Any]) -> Any:
+    default: Any = field.default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return default.factory()
+    return None if default is attrs.NOTHING else default
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), name.strip("_"))
+
+
+def _kind(hint: Any) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in {Union, types.UnionType}:
+        return " or ".join(_kind(arg) for arg in args if arg is not type(None))
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin is tuple:
+        return f"a list of {_kind(args[0])}"
+    if origin in {dict, Mapping}:
+        return "a mapping"
+    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false", Any: "anything"}
+    return names.get(hint) or "a mapping"
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{type(value).__name__} {text[:57]}…"
+
+
+def _plain(value: Any) -> Any:
+    if attrs.has(type(value)):
+        return to_mapping(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _reword(error: Exception, value: Any) -> str:
+    """Say what attrs' own validators say, without the Python name of the field."""
+    found = re.match(r"'\w+' must be (.+): .*", str(error.args[0] if error.args else error))
+    if found:
+        return f"expected a number {found[1].replace('>=', '≥').replace('<=', '≤')}, got {_show(value)}"
+    found = re.match(r"Length of '\w+' must be (.+): .*", str(error.args[0] if error.args else error))
+    return f"expected at least {found[1].removeprefix('>= ')} entry" if found else str(error)

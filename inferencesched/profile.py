@@ -1,0 +1,255 @@
+"""Profile: one pass over the candidates, produce → filter → score → pick. No memory, no clock, no plugin names.
+
+The pipeline knows one kind of scorer: an array per batch. Scores are put into one matrix (a row per scorer), checked by
+one look at the whole of it, and multiplied by the weights; only when that look fails is the culprit searched for.
+Nothing is ever clamped: a wrong score is the plugin's fault and is reported as such.
+
+Weights are shares: they are divided by their sum, so (3, 2, 2) and (6, 4, 4) are the same profile and a total is again
+in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from inferencesched.decision import Drop, Pass
+from inferencesched.endpoints import BoolArray, EndpointBatch, FloatArray
+from inferencesched.errors import ConfigError, ContractError, Problem
+from inferencesched.interfaces import Filter, Picker, Producer, Scorer
+from inferencesched.isolation import Strict
+from inferencesched.request import Request
+from inferencesched.ties import among_the_best
+
+__all__ = ["Named", "Profile", "in_order"]
+
+_STRICT = Strict()
+
+
+@attrs.frozen(eq=False)
+class Named:
+    """A plugin under the name its user gave it, with the distribution it came from (for messages)."""
+
+    plugin: Any
+    name: str
+    distribution: str | None = None
+
+    @classmethod
+    def of(cls, plugin: Any) -> Named:
+        """Return `plugin` itself if it is named; else name it by its ``type`` attribute, or by its class."""
+        if isinstance(plugin, Named):
+            return plugin
+        kind = getattr(plugin, "type", None)
+        return cls(plugin, kind if isinstance(kind, str) else type(plugin).__name__)
+
+    def broken(self, message: str) -> ContractError:
+        """Return the error that says how this plugin broke its contract."""
+        return ContractError(self.name, message, distribution=self.distribution)
+
+    def keep(self, request: Request, endpoints: EndpointBatch) -> BoolArray:
+        """Return the filter's mask, checked."""
+        mask = self.plugin.keep(request, endpoints)
+        if type(mask) is not np.ndarray or mask.dtype != np.bool_ or mask.shape != (len(endpoints),):
+            raise self.broken(f"keep() must return a bool array of shape ({len(endpoints)},), got {_shape(mask)}")
+        return mask
+
+    def score(self, request: Request, endpoints: EndpointBatch) -> FloatArray:
+        """Return the scorer's array; its shape is checked here, its range by `Profile`, once for all scorers."""
+        scores = self.plugin.score(request, endpoints)
+        if type(scores) is not np.ndarray or scores.dtype != np.float64 or scores.shape != (len(endpoints),):
+            raise self.broken(f"score() must return a float64 array of shape ({len(endpoints)},), got {_shape(scores)}")
+        return scores
+
+    def out_of_range(self, scores: FloatArray, endpoints: EndpointBatch) -> ContractError | None:
+        """Return the error for the first score that is not in [0, 1], or None."""
+        wrong = ~((scores >= 0.0) & (scores <= 1.0))  # NaN compares false and is wrong too
+        if not wrong.any():
+            return None
+        row = int(np.flatnonzero(wrong)[0])
+        name = endpoints.endpoint(row).name
+        return self.broken(f"score {scores[row]!r} for endpoint '{name}' is not in [0, 1]")
+
+    def produce(self, request: Request, endpoints: EndpointBatch) -> EndpointBatch:
+        """Return the batch with the producer's columns added, checked."""
+        columns: Mapping[str, FloatArray] = self.plugin.produce(request, endpoints)
+        if extra := sorted(set(columns) - set(self.plugin.produces)):
+            raise self.broken(f"produce() returned '{extra[0]}', which is not in its produces {self.plugin.produces}")
+        try:
+            return endpoints.with_columns(columns) if columns else endpoints
+        except (ValueError, AttributeError) as error:
+            raise self.broken(f"produce(): {error}") from error
+
+    def pick(
+        self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random
+    ) -> tuple[int, ...]:
+        """Return the picker's positions, checked."""
+        picked = tuple(int(row) for row in self.plugin.pick(request, endpoints, totals, n, rng))
+        if not picked or len(set(picked)) != len(picked) or min(picked) < 0 or max(picked) >= len(endpoints):
+            raise self.broken(f"pick() must return distinct positions in 0…{len(endpoints) - 1}, got {picked}")
+        return picked
+
+
+class Profile:
+    """What is asked of the endpoints, and how the answers are weighed.
+
+    Args:
+        name: appears in receipts.
+        producers: make columns; put in the order of what they consume and produce.
+        filters: applied in this order; the order changes receipts and cost, never the outcome.
+        scorers: with their weights.
+        picker: chooses by the totals.
+
+    Every plugin may be given as an object or as `Named`.
+
+    Raises:
+        ConfigError: a weight is negative, NaN or infinite; producers consume each other's columns in a circle.
+    """
+
+    def __init__(
+        self,
+        name: str = "default",
+        *,
+        producers: Iterable[Producer | Named] = (),
+        filters: Iterable[Filter | Named] = (),
+        scorers: Iterable[tuple[Scorer | Named, float]] = (),
+        picker: Picker | Named,
+    ) -> None:
+        self.name = name
+        self.producers = in_order(producers)
+        self.filters = tuple(Named.of(each) for each in filters)
+        weighed = [(Named.of(plugin), float(weight)) for plugin, weight in scorers]
+        problems = [
+            Problem(f"{name}.scorers[{i}].weight", f"expected a finite number ≥ 0, got {weight!r}")
+            for i, (_, weight) in enumerate(weighed)
+            if not 0 <= weight < math.inf
+        ]
+        if problems:
+            raise ConfigError(problems)
+        self.scorers = tuple(plugin for plugin, _ in weighed)
+        self.picker = Named.of(picker)
+        self.weights = tuple(weight for _, weight in weighed)
+        self._shares = _shares(np.array(self.weights))
+        self._labels = tuple((plugin.name, weight) for plugin, weight in weighed)
+        readers = [*self.filters, *self.scorers, self.picker]
+        self.consumes: tuple[str, ...] = tuple(dict.fromkeys(c for plugin in readers for c in _consumes(plugin.plugin)))
+
+    @property
+    def plugins(self) -> tuple[Named, ...]:
+        """Every plugin of the profile."""
+        return (*self.producers, *self.filters, *self.scorers, self.picker)
+
+    def __repr__(self) -> str:
+        return f"Profile({self.name!r}, {', '.join(plugin.name for plugin in self.plugins)})"
+
+    def run(self, request: Request, endpoints: EndpointBatch, rng: random.Random, *, n: int = 1) -> Pass:
+        """Return one whole pass: a pure function of its arguments, and of what the plugins remember.
+
+        Raises:
+            ContractError: a plugin broke its contract. Anything else a plugin raises comes out as it is.
+        """
+        for producer in self.producers:
+            endpoints = producer.produce(request, endpoints)
+        return self.place(request, endpoints, rng, n=n)
+
+    def place(
+        self, request: Request, endpoints: EndpointBatch, rng: random.Random, *, n: int = 1, guard: Strict = _STRICT
+    ) -> Pass:
+        """Return the pass over `endpoints` whose producers have run: filter → score → pick.
+
+        Args:
+            n: how many ranked picks are wanted at least (picker permitting, endpoints permitting).
+            guard: what to do with a plugin that fails; by default its error comes out.
+
+        Complexity: O(plugins × endpoints), a few array operations each.
+        """
+        kept, drops = self._filter(request, endpoints, guard)
+        scores = np.empty((len(self.scorers), len(kept)))
+        totals = np.zeros(len(kept))
+        picked: tuple[int, ...] = ()
+        if len(kept):
+            totals = self._score(request, kept, scores, guard)
+            answer = guard.call(self.picker.name, "picker", self.picker.pick, request, kept, totals, n, rng)
+            picked = (among_the_best(totals, rng),) if answer is None else answer
+        return Pass(
+            self.name, endpoints, kept, drops, self._labels, scores, totals, picked, guard.drain(), self.consumes
+        )
+
+    def _filter(self, request: Request, kept: EndpointBatch, guard: Strict) -> tuple[EndpointBatch, tuple[Drop, ...]]:
+        drops: list[Drop] = []
+        for named in self.filters:
+            if not len(kept):
+                break
+            mask = guard.call(named.name, "filter", named.keep, request, kept)
+            if mask is None or mask.all():
+                continue
+            plugin = named.plugin
+            dropped = kept.select(~mask).names
+            why = getattr(plugin, "why", None) or repr(plugin)
+            drops.append(Drop(named.name, why, dropped, transient=getattr(plugin, "transient", False)))
+            kept = kept.select(mask)
+        return kept, tuple(drops)
+
+    def _score(self, request: Request, kept: EndpointBatch, scores: FloatArray, guard: Strict) -> FloatArray:
+        if not len(scores):
+            return np.zeros(len(kept))
+        skipped = []
+        for k, named in enumerate(self.scorers):
+            answer = guard.call(named.name, "scorer", named.score, request, kept)
+            if answer is None:
+                skipped.append(k)
+                scores[k] = 0.0
+            else:
+                scores[k] = answer
+        if not (scores.min() >= 0.0 and scores.max() <= 1.0):
+            for k, named in enumerate(self.scorers):
+                error = named.out_of_range(scores[k], kept)
+                if error is not None:
+                    guard.fault(named.name, "scorer", error)
+                    skipped.append(k)
+                    scores[k] = 0.0
+        if not skipped:
+            return self._shares @ scores
+        weights = np.array(self.weights)
+        weights[skipped] = 0.0
+        totals: FloatArray = _shares(weights) @ scores
+        scores[skipped] = np.nan
+        return totals
+
+
+def in_order(producers: Iterable[Producer | Named]) -> tuple[Named, ...]:
+    """Return `producers`, each after those whose columns it consumes; otherwise in the order given.
+
+    Raises:
+        ConfigError: they consume each other's columns in a circle.
+    """
+    waiting = list({id(named.plugin): named for named in map(Named.of, producers)}.values())
+    ordered: list[Named] = []
+    while waiting:
+        unmade = {column for named in waiting for column in named.plugin.produces}
+        ready = [n for n in waiting if not (unmade - set(n.plugin.produces)) & set(_consumes(n.plugin))]
+        if not ready:
+            circle = ", ".join(f"'{named.name}'" for named in waiting)
+            raise ConfigError([Problem("producers", f"{circle} consume each other's columns in a circle")])
+        ordered.append(ready[0])
+        waiting.remove(ready[0])
+    return tuple(ordered)
+
+
+def _consumes(plugin: object) -> Sequence[str]:
+    return getattr(plugin, "consumes", ())
+
+
+def _shares(weights: FloatArray) -> FloatArray:
+    whole = weights.sum() if len(weights) else 0.0
+    return weights / whole if whole > 0 else np.zeros(len(weights))
+
+
+def _shape(answer: object) -> str:
+    if isinstance(answer, np.ndarray):
+        return f"{answer.dtype} of shape {answer.shape}"
+    return type(answer).__name__

@@ -1,0 +1,180 @@
+"""Names → plugin classes: one table of built-ins, entry points on demand; nothing is imported before it is named.
+
+A distribution offers plugins in the entry-point group ``inferencesched.plugins``; the name is the plugin's type, the
+value its class or factory, and its roles are told by what it implements::
+
+    [project.entry-points."inferencesched.plugins"]
+    carbon-aware-scorer = "carbon_aware:CarbonAware"
+
+Two distributions that claim one name, or one that claims a built-in's, are an error when that name is used, and never
+a silent choice by install order. A plugin that fails to import is reported with its distribution; others are not
+affected.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from inferencesched.errors import ConfigError, PluginError, Problem, near_miss
+from inferencesched.interfaces import roles_of
+from inferencesched.parameters import Parameter, construct, parameters_of
+from inferencesched.profile import Named
+
+__all__ = ["BUILT_IN", "GROUP", "PluginType", "Registry"]
+
+GROUP = "inferencesched.plugins"
+
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "active-request-scorer": "inferencesched.builtin.scorers:ActiveRequestScorer",
+        "approx-prefix-cache-producer": "inferencesched.prefix.producer:ApproxPrefixCacheProducer",
+        "inflight-load-producer": "inferencesched.builtin.producers:InflightLoadProducer",
+        "kv-cache-utilization-scorer": "inferencesched.builtin.scorers:KvCacheUtilizationScorer",
+        "label-selector-filter": "inferencesched.builtin.filters:LabelSelectorFilter",
+        "lora-affinity-scorer": "inferencesched.builtin.scorers:LoraAffinityScorer",
+        "max-score-picker": "inferencesched.builtin.pickers:MaxScorePicker",
+        "power-of-two-choices-picker": "inferencesched.builtin.pickers:PowerOfTwoChoicesPicker",
+        "prefix-cache-scorer": "inferencesched.builtin.scorers:PrefixCacheScorer",
+        "queue-scorer": "inferencesched.builtin.scorers:QueueScorer",
+        "random-picker": "inferencesched.builtin.pickers:RandomPicker",
+        "round-robin-picker": "inferencesched.builtin.pickers:RoundRobinPicker",
+        "running-requests-size-scorer": "inferencesched.builtin.scorers:RunningRequestsSizeScorer",
+        "single-profile-handler": "inferencesched.builtin.handlers:SingleProfileHandler",
+        "token-load-scorer": "inferencesched.builtin.scorers:TokenLoadScorer",
+        "token-producer": "inferencesched.builtin.producers:TokenProducer",
+        "utilization-filter": "inferencesched.builtin.filters:UtilizationFilter",
+        "weighted-random-picker": "inferencesched.builtin.pickers:WeightedRandomPicker",
+    }
+)
+
+
+@attrs.frozen
+class PluginType:
+    """A plugin class that has been found and imported.
+
+    Attributes:
+        name: its type, as a configuration names it.
+        factory: the class, or a callable that makes one.
+        distribution: the installed distribution it came from; None for built-ins and for what was passed in.
+    """
+
+    name: str
+    factory: Any
+    distribution: str | None = None
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles it takes."""
+        return roles_of(self.factory)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What can be configured."""
+        return parameters_of(self.factory) if isinstance(self.factory, type) else ()
+
+    @property
+    def doc(self) -> str:
+        """The class's docstring, dedented."""
+        return importlib.import_module("inspect").getdoc(self.factory) or ""
+
+
+class Registry:
+    """Finds plugin types by name and makes plugins of them.
+
+    Args:
+        extra: types known under further names, for a host that brings plugins of its own without a distribution.
+        installed: the entry points to choose from; those of the environment by default, read when first needed.
+
+    >>> Registry().create("token-load-scorer", {"queueThresholdTokens": 1000})
+    TokenLoadScorer(queue_threshold_tokens=1000, in_flight_load_producer_name=None)
+    """
+
+    def __init__(
+        self, extra: Mapping[str, Any] | None = None, *, installed: Iterable[EntryPoint] | None = None
+    ) -> None:
+        self._extra = dict(extra or {})
+        self._installed = None if installed is None else tuple(installed)
+        self._found: dict[str, PluginType] = {}
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether some plugin claims the type `name`; imports nothing."""
+        return name in self._extra or name in BUILT_IN or any(point.name == name for point in self._points())
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Every type name that can be asked for, sorted; imports nothing."""
+        return tuple(sorted({*self._extra, *BUILT_IN, *(point.name for point in self._points())}))
+
+    def type(self, name: str) -> PluginType:
+        """Return the plugin type of that name, importing its module.
+
+        Raises:
+            ConfigError: the name is unknown, or more than one distribution claims it.
+            PluginError: its module cannot be imported; the cause is chained.
+        """
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = self._find(name)
+        return found
+
+    def create(self, name: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """Return a plugin of the type `name`, with these parameters (in a configuration's spelling).
+
+        Raises:
+            ConfigError: as `type` does, or parameters are unknown, missing or wrong: all of them at once.
+            PluginError: the module cannot be imported, or the constructor failed.
+        """
+        problems: list[Problem] = []
+        named = self.build(name, parameters, path=name, problems=problems)
+        if named is None:
+            raise ConfigError(problems)
+        return named.plugin
+
+    def build(
+        self, type: str, parameters: Any, *, name: str | None = None, path: str, problems: list[Problem]
+    ) -> Named | None:
+        """Return a plugin under its configured name, or None after appending what is wrong to `problems`."""
+        try:
+            found = self.type(type)
+        except ConfigError as error:
+            problems.extend(Problem(f"{path}.type", problem.message) for problem in error.problems)
+            return None
+        before = len(problems)
+        plugin = construct(found.factory, parameters, f"{path}.parameters", problems)
+        return None if len(problems) > before else Named(plugin, name or type, found.distribution)
+
+    def _find(self, name: str) -> PluginType:
+        if name in self._extra:
+            return PluginType(name, self._extra[name])
+        claims = [point for point in self._points() if point.name == name]
+        owners = ["inferencesched itself"] if name in BUILT_IN else []
+        owners += [f"'{_distribution(point)}'" for point in claims]
+        if len(owners) > 1:
+            message = f"'{name}' is claimed by {' and by '.join(owners)}; uninstall one, or ask its author to rename it"
+            raise ConfigError([Problem("type", message)])
+        if name in BUILT_IN:
+            module, _, attribute = BUILT_IN[name].partition(":")
+            return PluginType(name, getattr(importlib.import_module(module), attribute))
+        if not claims:
+            raise ConfigError([Problem("type", f"unknown plugin '{name}'{near_miss(name, self.types)}")])
+        (point,) = claims
+        try:
+            return PluginType(name, point.load(), _distribution(point))
+        except Exception as error:
+            message = f"'{point.value}' cannot be imported ({type(error).__name__}: {error})"
+            raise PluginError(name, message, distribution=_distribution(point)) from error
+
+    def _points(self) -> tuple[EntryPoint, ...]:
+        if self._installed is None:
+            self._installed = tuple(entry_points(group=GROUP))
+        return self._installed
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "an unknown distribution"

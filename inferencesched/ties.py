@@ -1,0 +1,25 @@
+"""When two totals count as equal, and how chance decides between them. Nothing here knows what is being compared."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["TIE", "among_the_best", "tied"]
+
+TIE = 1e-9
+"""Totals closer than this are equal: far above the rounding of a weighted sum, far below any difference that means
+something."""
+
+
+def tied(totals: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the positions that share the largest total. O(n)."""
+    return np.flatnonzero(totals >= totals.max() - TIE)
+
+
+def among_the_best(totals: NDArray[np.float64], rng: random.Random) -> int:
+    """Return the position of the largest total; among equals each is as likely. O(n), dice only for a tie."""
+    best = tied(totals)
+    return int(best[0] if len(best) == 1 else best[rng.randrange(len(best))])
