@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "inferencesched"
 
 LAYERS = (
-    {"errors", "request", "endpoints", "decision", "events", "vocabulary"},  # 0 facts
+    {"errors", "request", "endpoints", "decision", "events", "vocabulary", "ties"},  # 0 facts
     {"interfaces"},  # 1 contracts
-    {"adapters", "ties", "ledger", "prefix", "flow", "latency", "signals", "apis", "guards", "builtin"},  # 2 crafts
+    {"adapters", "ledger", "prefix", "flow", "latency", "signals", "apis", "guards", "builtin"},  # 2 crafts
     {"profile", "scheduler", "dispatcher", "shadow", "sync", "isolation"},  # 3 machines
     {"registry", "parameters", "config", "resources"},  # 4 assembly
     {PACKAGE, "sim", "aio", "cli", "__main__"},  # 5 shells, and the facade (`__init__.py`) that everyone sees
