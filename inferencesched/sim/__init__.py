@@ -1,0 +1,1 @@
+"""Simulated fleets and replayed traces: the scheduler as it is, model servers in virtual time."""
