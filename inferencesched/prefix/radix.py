@@ -1,0 +1,580 @@
+"""The radix tree: which endpoints hold which prefixes, as far as the blocks of their prompts are known.
+
+    root ─┬─ [0 … 44]  endpoints {a, b, c}     a system prompt, 45 blocks in one node
+          │     ├─ [45 … 63]  {a}              the rest of one prompt
+          │     └─ [45 … 51]  {b, c}
+          │            └─ [52 … 90]  {c}       a conversation that went on
+          └─ [0 … 12]  {b}
+
+A node is a run of blocks, split where two prompts part. Its blocks are prefix keys (see `hashing`): a key equals only
+if everything before it equals too. So a match compares one key at the end of each run, and bisects inside the run where
+the prompt parts from it; and the node that continues a path is found by its first key in one table for the whole tree.
+Prompts of different models or salts have different keys from their first block on, and share the tree without knowing.
+
+What an endpoint holds is closed under prefixes: it holds a node only if it holds the parent. Each endpoint is a
+least-recently-used cache of blocks in which a prefix is always fresher than what continues it: eviction takes single
+blocks from the far end of the oldest path, exactly as many as are too many. Who used what last is kept in `claims`.
+
+Two limits, never exceeded: blocks per endpoint, and bytes in all (counted as the interpreter allocates them).
+
+The tree knows endpoints as small numbers, *slots*. It knows nothing of names, requests, models or time.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from itertools import pairwise
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from inferencesched.errors import LifecycleError
+from inferencesched.prefix.arena import SEGMENT_KEYS, KeyArena
+from inferencesched.prefix.claims import MAX_SLOTS, Claims
+from inferencesched.prefix.hashing import Keys
+from inferencesched.prefix.nodes import Nodes
+
+__all__ = ["UNLIMITED", "RadixTree", "Span"]
+
+UNLIMITED = 1 << 62
+"""A capacity that is never reached."""
+
+_ROOT = 0
+
+
+@attrs.frozen
+class Span:
+    """One step of a match: the first `blocks` blocks of the prompt are held by the endpoints in `holders`.
+
+    Attributes:
+        blocks: counted from the beginning of the prompt.
+        holders: one bit per slot.
+    """
+
+    blocks: int
+    holders: int
+
+
+@attrs.frozen
+class _Path:
+    """How far a prompt leads into the tree: whole nodes, and `inside` blocks of one more (`last`) where it ends there."""
+
+    nodes: list[int]
+    blocks: int
+    last: int = 0
+    inside: int = 0
+
+
+class RadixTree:
+    """Prefixes and their holders.
+
+    Args:
+        max_bytes: what `nbytes` never exceeds; None for no limit.
+        max_run: blocks per node at most (default: as many as a segment of the arena allows).
+        segment_keys: size of the arena's segments; the default suits everything but tests.
+
+    >>> tree = RadixTree(); a = tree.open(); b = tree.open()
+    >>> tree.insert(array("Q", [11, 12, 13]), a), tree.insert(array("Q", [11, 12, 99]), b)
+    (3, 3)
+    >>> tree.depths(array("Q", [11, 12, 13, 14]))
+    array([3, 2])
+
+    Complexity: stated per method; *path* is the number of nodes along a prompt, not of its blocks.
+    """
+
+    def __init__(
+        self, *, max_bytes: int | None = None, max_run: int | None = None, segment_keys: int = SEGMENT_KEYS
+    ) -> None:
+        self._arena = KeyArena(segment_keys)
+        self._nodes = Nodes()
+        self._claims = Claims()
+        self._bits: list[int] = []  # slot → the bitmap with only its bit; one object for all leaves
+        self._sizes: list[int] = []  # slot → blocks held
+        self._capacities: list[int] = []
+        self._closed: list[int] = []  # slots to be used again
+        self._bitmap_bytes = 0  # of bitmaps with more than one bit
+        self._segment_keys = segment_keys
+        self._max_run = min(max_run or segment_keys, self._arena.longest_run, (1 << 16) - 1)
+        self._max_bytes = max_bytes
+        self.visits = 0
+        self.evicted_blocks = 0
+        least = self.nbytes + 4 * self._arena.segment_bytes
+        if max_bytes is not None and max_bytes < least:
+            raise ValueError(f"max_bytes must be at least {least}, got {max_bytes}")
+
+    def __len__(self) -> int:
+        """Blocks in the tree, each counted once however many endpoints hold it. O(1)."""
+        return self._arena.live + len(self._nodes)
+
+    @property
+    def nodes(self) -> int:
+        """Nodes in the tree. O(1)."""
+        return len(self._nodes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated for the tree, as the interpreter counts them, garbage and spare room included. O(1)."""
+        lists = (self._bits, self._sizes, self._capacities, self._closed)
+        per_slot = 3 * 32 * len(self._bits)  # the integers in them
+        return (
+            self._arena.nbytes
+            + self._nodes.nbytes
+            + self._claims.nbytes
+            + self._bitmap_bytes
+            + sum(map(sys.getsizeof, lists))
+            + per_slot
+        )
+
+    # --- endpoints -------------------------------------------------------------------------------------------------
+
+    def open(self, capacity: int = UNLIMITED) -> int:
+        """Return the slot of a new endpoint that holds nothing and may hold `capacity` blocks.
+
+        A slot that was closed is used again; nothing of its former endpoint is left in the tree by then.
+
+        Raises:
+            LifecycleError: all 65,536 slots are open.
+
+        Complexity: O(1).
+        """
+        if self._closed:
+            slot = self._closed.pop()
+        else:
+            slot = len(self._bits)
+            if slot == MAX_SLOTS:
+                raise LifecycleError(f"a prefix index has room for {MAX_SLOTS} endpoints")
+            self._bits.append(1 << slot)
+            self._sizes.append(0)
+            self._capacities.append(0)
+            self._claims.add_slot()
+        self._capacities[slot] = capacity
+        return slot
+
+    def close(self, slot: int) -> int:
+        """Remove an endpoint with all it holds; return how many blocks that was.
+
+        Complexity: O(nodes it holds), each once.
+        """
+        held = self.clear(slot)
+        self._capacities[slot] = 0
+        self._closed.append(slot)
+        return held
+
+    def clear(self, slot: int) -> int:
+        """Remove all that an endpoint holds; return how many blocks that was. O(nodes it holds)."""
+        held = self._sizes[slot]
+        self._trim(slot, held)
+        return held
+
+    def resize(self, slot: int, capacity: int) -> None:
+        """Set how many blocks an endpoint may hold, and evict what is too much. O(nodes evicted)."""
+        self._capacities[slot] = capacity
+        self._trim(slot, self._sizes[slot] - capacity)
+
+    def size(self, slot: int) -> int:
+        """Return how many blocks an endpoint holds. O(1)."""
+        return self._sizes[slot]
+
+    @property
+    def slots(self) -> int:
+        """How many slots there are, open and closed: the length of what `depths` returns. O(1)."""
+        return len(self._bits)
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def match(self, keys: Keys) -> list[Span]:
+        """Return how far the prompt is known, and by whom, from its first blocks to the deepest known one.
+
+        Each span reaches deeper than the one before and has no holder that the one before had not. Recency is left as
+        it is: looking is not using.
+
+        Complexity: O(path), plus the hashing of the prompt once; O(log run) where it ends inside a run.
+        """
+        path = self._walk(keys, len(keys))
+        holders, length, blocks, spans = self._nodes.holders, self._nodes.length, 0, []
+        for node in path.nodes:
+            blocks += length[node]
+            spans.append(Span(blocks, holders[node]))
+        if path.last:
+            spans.append(Span(blocks + path.inside, holders[path.last]))
+        return spans
+
+    def depths(self, keys: Keys) -> NDArray[np.int64]:
+        """Return for every slot how many leading blocks of the prompt it holds, without a gap from the first on.
+
+        Complexity: that of `match`, plus O(slots) vectorised for each change of holders along the path.
+        """
+        found = np.zeros(len(self._bits), np.int64)
+        deeper = 0
+        for span in reversed(self.match(keys)):
+            leaving = span.holders ^ deeper
+            if not leaving:
+                continue
+            deeper = span.holders
+            if leaving & (leaving - 1):
+                width = len(self._bits) + 7 >> 3
+                bits = np.frombuffer(leaving.to_bytes(width, "little"), np.uint8)
+                mask = np.unpackbits(bits, count=len(found), bitorder="little").view(np.bool_)
+                found[mask] = span.blocks
+            else:
+                found[leaving.bit_length() - 1] = span.blocks
+        return found
+
+    def held(self, keys: Keys, slot: int) -> int:
+        """Return how many leading blocks of the prompt one endpoint holds. Complexity: that of `match`."""
+        bit = self._bits[slot]
+        return max((span.blocks for span in self.match(keys) if span.holders & bit), default=0)
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def insert(self, keys: Keys, slot: int, blocks: int | None = None) -> int:
+        """Say that an endpoint now holds the prompt and has just used all of it.
+
+        What the endpoint holds beyond its capacity is evicted, the least recently used first. Where the byte limit
+        stands in the way, the least recently used of all endpoints goes first; if even that is not enough, as much of
+        the prompt as fits is kept.
+
+        Args:
+            blocks: how many leading blocks count; None for all.
+
+        Returns:
+            How many blocks the endpoint did not hold before.
+
+        Complexity: O(path + new blocks), plus O(1) per node evicted.
+        """
+        wanted = min(len(keys) if blocks is None else blocks, self._capacities[slot])
+        reached, end, before = 0, _ROOT, self._sizes[slot]
+        gained = 0
+        while reached < wanted:
+            reached, end, new = self._advance(keys, slot, wanted, end)
+            gained += new
+            if not new:
+                break
+        self._trim(slot, before + gained - self._capacities[slot])
+        return gained
+
+    def touch(self, keys: Keys, slot: int) -> int:
+        """Refresh the recency of what an endpoint holds of the prompt; return how many blocks that is. O(path)."""
+        held = self.held(keys, slot)
+        if held:
+            self.insert(keys, slot, held)
+        return held
+
+    def evict(self, slot: int, blocks: int) -> None:
+        """Evict the `blocks` least recently used blocks of an endpoint. Complexity: O(nodes evicted)."""
+        self._trim(slot, min(blocks, self._sizes[slot]))
+
+    # --- the walk --------------------------------------------------------------------------------------------------
+
+    def _walk(self, keys: Keys, wanted: int) -> _Path:
+        nodes, find, read = self._nodes, self._nodes.table.find, self._arena.read
+        parent, lengths, start = nodes.parent, nodes.length, nodes.start
+        path: list[int] = []
+        node, blocks = _ROOT, 0
+        while blocks < wanted:
+            child = find(keys[blocks])
+            if not child or parent[child] != node:
+                break
+            length = lengths[child]
+            reached = blocks + length
+            if reached > wanted or (length > 1 and keys[reached - 1] != read(start[child] + length - 2)):
+                inside = self._bisect(keys, blocks, child, min(length - 1, wanted - blocks))
+                self.visits += len(path) + 1
+                return _Path(path, blocks, child, inside)
+            path.append(child)
+            node, blocks = child, reached
+        self.visits += len(path)
+        return _Path(path, blocks)
+
+    def _bisect(self, keys: Keys, blocks: int, node: int, most: int) -> int:
+        """Return how many blocks of the node's run the prompt shares: at least 1, at most `most`."""
+        read, base = self._arena.read, self._nodes.start[node] - 1
+        low = 1
+        while low < most:
+            middle = (low + most + 1) // 2
+            if keys[blocks + middle - 1] == read(base + middle - 1):
+                low = middle
+            else:
+                most = middle - 1
+        return low
+
+    # --- one step of an insertion -------------------------------------------------------------------------------------
+
+    def _advance(self, keys: Keys, slot: int, wanted: int, end: int) -> tuple[int, int, int]:
+        """Let the endpoint hold the prompt as far as the tree has it, plus one run of new blocks.
+
+        Args:
+            end: where the former step ended: not to be evicted.
+
+        Returns:
+            Blocks of the prompt held now, the node where they end, and how many of them are new to the endpoint.
+        """
+        while True:
+            path = self._walk(keys, wanted)
+            run = min(wanted - path.blocks - path.inside, self._max_run)
+            if self._make_room(run, len(path.nodes) + 2):
+                break
+            if not self._evict_oldest(spare=end):
+                return 0, end, 0
+        blocks = path.blocks + path.inside
+        if path.last:
+            path.nodes.append(self._split(path.last, path.inside))
+        if run:
+            path.nodes.append(self._graft(path.nodes[-1] if path.nodes else _ROOT, keys[blocks : blocks + run]))
+        new = self._hold(path.nodes, slot)
+        return blocks + run, path.nodes[-1], new
+
+    def _graft(self, parent: int, run: array[int]) -> int:
+        """Add a child without holders."""
+        child = self._nodes.take(run[0], parent, self._arena.allocate(run[1:]), len(run), 0)
+        self._nodes.adopt(parent, child)
+        return child
+
+    def _hold(self, path: list[int], slot: int) -> int:
+        """Give the whole path to an endpoint and claim its end; return how many blocks are new to it."""
+        nodes, claims, bit = self._nodes, self._claims, self._bits[slot]
+        holders, end = nodes.holders, path[-1]
+        fresh = len(path)
+        while fresh and not holders[path[fresh - 1]] & bit:
+            fresh -= 1
+        new = 0
+        shared = joined = 0  # neighbours on a path mostly have the same holders: let them share the bitmap too
+        for node in path[fresh:]:
+            bits = holders[node]
+            if bits != shared or not joined:
+                shared, joined = bits, bits | bit if bits else bit
+            self._set_holders(node, joined)
+            new += nodes.length[node]
+        self._sizes[slot] += new
+        if 0 < fresh < len(path):
+            claims.spread(path[fresh - 1], slot)
+        nodes.ends[end] += claims.claim(end, slot, held=fresh == len(path))
+        for node in path[: min(fresh, len(path) - 1)]:
+            if nodes.ends[node]:
+                nodes.ends[node] -= claims.unclaim(node, slot)
+        for upper, _ in pairwise(path):
+            self._merge(upper)
+        return new
+
+    def _set_holders(self, node: int, bits: int) -> None:
+        holders = self._nodes.holders
+        self._bitmap_bytes += _cost(bits) - _cost(holders[node])
+        holders[node] = bits
+
+    # --- shape -----------------------------------------------------------------------------------------------------
+
+    def _split(self, node: int, keep: int) -> int:
+        """Cut a node after `keep` blocks; return the new upper part. Claims stay with the lower one, which keeps its row."""
+        nodes, arena = self._nodes, self._arena
+        start, parent, bits = nodes.start[node], nodes.parent[node], nodes.holders[node]
+        first = nodes.first[node]
+        nodes.table.discard(node)
+        nodes.first[node] = arena.read(start + keep - 1)
+        nodes.table.add(node)
+        arena.free(start + keep - 1, 1)
+        upper = nodes.take(first, parent, start, keep, bits)
+        self._bitmap_bytes += _cost(bits)
+        nodes.start[node] = start + keep
+        nodes.length[node] -= keep
+        nodes.parent[node] = upper
+        nodes.replace(parent, node, upper)
+        nodes.adopt(upper, node)
+        return upper
+
+    def _merge(self, upper: int) -> None:
+        """Join a node with its only child, if nothing distinguishes the two any more."""
+        nodes, arena = self._nodes, self._arena
+        if nodes.children[upper] != 1 or nodes.ends[upper] or upper == _ROOT:
+            return
+        lower = nodes.only_child[upper]
+        above, below = nodes.length[upper], nodes.length[lower]
+        if nodes.holders[upper] != nodes.holders[lower] or above + below > self._max_run:
+            return
+        if not self._room_in_arena(above + below - 1):
+            return
+        run = arena.run(nodes.start[upper], above - 1)
+        run.append(nodes.first[lower])
+        run.extend(arena.run(nodes.start[lower], below - 1))
+        arena.free(nodes.start[upper], above - 1)
+        arena.free(nodes.start[lower], below - 1)
+        nodes.table.discard(upper)
+        nodes.table.discard(lower)
+        nodes.first[lower] = nodes.first[upper]
+        nodes.table.add(lower)
+        nodes.start[lower] = arena.allocate(run)
+        nodes.length[lower] = above + below
+        nodes.parent[lower] = nodes.parent[upper]
+        nodes.replace(nodes.parent[upper], upper, lower)
+        self._bitmap_bytes -= _cost(nodes.holders[upper])
+        nodes.release(upper)
+
+    # --- eviction --------------------------------------------------------------------------------------------------
+
+    def _trim(self, slot: int, blocks: int) -> None:
+        """Evict exactly `blocks` blocks of an endpoint from the far ends of its oldest claims."""
+        claims, lengths = self._claims, self._nodes.length
+        while blocks > 0:
+            row = claims.oldest(slot)
+            node = claims.node(row)
+            length = lengths[node]
+            if length > blocks and self._shorten(node, row, slot, length - blocks):
+                return
+            self._drop(node, row, slot)
+            blocks -= length
+
+    def _shorten(self, node: int, row: int, slot: int, keep: int) -> bool:
+        """Let an endpoint give up the last blocks of a leaf of its own; False where there is no memory to divide it."""
+        nodes = self._nodes
+        lost = nodes.length[node] - keep
+        if nodes.holders[node] == self._bits[slot]:
+            self._arena.free(nodes.start[node] + keep - 1, lost)
+            nodes.length[node] = keep
+        elif not self._make_room(0, 1):
+            return False
+        else:
+            upper = self._split(node, keep)
+            self._claims.move(row, upper)
+            nodes.ends[node] -= 1
+            nodes.ends[upper] += 1
+            self._leave(node, slot)
+        self._sizes[slot] -= lost
+        self.evicted_blocks += lost
+        return True
+
+    def _drop(self, node: int, row: int, slot: int) -> None:
+        """Let an endpoint give up a leaf of its own; its claim passes to the parent if that becomes a leaf by it."""
+        nodes, claims = self._nodes, self._claims
+        parent, length = nodes.parent[node], nodes.length[node]
+        nodes.ends[node] -= 1
+        self._leave(node, slot)
+        self._sizes[slot] -= length
+        self.evicted_blocks += length
+        if parent == _ROOT:
+            claims.drop(row)
+        elif other := claims.find(parent, slot):
+            claims.drop(row)
+            claims.withdraw(other)
+        else:
+            claims.move(row, parent)
+            nodes.ends[parent] += 1
+        self._merge(parent)
+
+    def _leave(self, node: int, slot: int) -> None:
+        """Take an endpoint out of a node's holders, and delete the node with its last holder."""
+        nodes = self._nodes
+        bits = nodes.holders[node] ^ self._bits[slot]
+        if bits:
+            self._set_holders(node, bits if bits & (bits - 1) else self._bits[bits.bit_length() - 1])
+            self._merge(node)
+            return
+        nodes.table.discard(node)
+        nodes.orphan(nodes.parent[node], node)
+        self._arena.free(nodes.start[node], nodes.length[node] - 1)
+        nodes.release(node)
+
+    def _evict_oldest(self, *, spare: int) -> bool:
+        """Evict the leaf that was used least recently by any endpoint; False if there is none but one ending at `spare`."""
+        row = self._claims.oldest_of_all()
+        if not row:
+            return False
+        node = self._claims.node(row)
+        if node == spare:
+            return False
+        self._drop(node, row, self._claims.slot(row))
+        return True
+
+    # --- memory ----------------------------------------------------------------------------------------------------
+
+    def _make_room(self, run: int, path: int) -> bool:
+        """Return whether an insertion can go ahead within the byte limit: a new run, two nodes, and bitmaps on its path."""
+        if self._max_bytes is None:
+            return self._room_in_arena(run)
+        bitmaps = path * (28 + len(self._bits) // 7)
+        growth = self._nodes.growth(2) + self._claims.growth(2) + bitmaps
+        reserve = 0 if self._arena.spare else self._arena.segment_bytes  # one segment always stays for moving
+        if self.nbytes + growth + reserve > self._max_bytes:
+            return False
+        return self._room_in_arena(run, growth)
+
+    def _room_in_arena(self, run: int, growth: int = 0) -> bool:
+        """Return whether the arena has room for a run, after emptying a wasteful segment or taking a new one."""
+        arena = self._arena
+        while arena.tail < run:
+            segments = 0 if arena.spare >= 2 else 2 - arena.spare  # one to write, one to stay
+            crowded = self._max_bytes is not None and (
+                self.nbytes + growth + segments * arena.segment_bytes + 64 > self._max_bytes
+            )
+            if not crowded and not arena.wasteful:
+                return True
+            segment = arena.emptiest()
+            if segment is None:
+                return not crowded
+            self._empty(segment)
+        return True
+
+    def _empty(self, segment: int) -> None:
+        """Move all runs out of a segment, so that it can be written again. O(nodes), vectorised, plus its runs."""
+        nodes, arena = self._nodes, self._arena
+        for node in arena.tenants(segment, nodes.start, nodes.length).tolist():
+            start, rest = nodes.start[node], nodes.length[node] - 1
+            run = arena.run(start, rest)
+            nodes.start[node] = arena.allocate(run)
+            arena.free(start, rest)
+
+    # --- for tests and people --------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Assert every invariant of the tree. O(everything)."""
+        nodes, claims = self._nodes, self._claims
+        rows = nodes.rows()
+        assert len(rows) == len(nodes) == len(nodes.table), "nodes are miscounted"
+        nodes.table.check()
+        claims.check()
+        self._arena.check([(nodes.start[row], nodes.length[row] - 1) for row in rows])
+        children: dict[int, list[int]] = {}
+        for row in rows:
+            children.setdefault(nodes.parent[row], []).append(row)
+            assert nodes.table.find(nodes.first[row]) == row, "a node cannot be found by its first key"
+            assert nodes.holders[row], "a node has no holder"
+            above = nodes.holders[nodes.parent[row]] if nodes.parent[row] else -1
+            assert not nodes.holders[row] & ~above, "an endpoint holds a node but not what comes before it"
+        for row in [_ROOT, *rows]:
+            below = children.get(row, [])
+            assert nodes.children[row] == len(below), "children are miscounted"
+            only = 0
+            for child in below:
+                only ^= child
+            assert nodes.only_child[row] == only, "the only child would not be found"
+        assert set(children) <= {_ROOT, *rows}, "a node hangs in the air"
+        self._check_fans(rows, children)
+        assert self._bitmap_bytes == sum(_cost(nodes.holders[row]) for row in rows), "bitmaps are miscounted"
+        for slot, bit in enumerate(self._bits):
+            held = sum(nodes.length[row] for row in rows if nodes.holders[row] & bit)
+            assert held == self._sizes[slot] <= self._capacities[slot], "an endpoint's blocks are miscounted"
+        if self._max_bytes is not None:
+            assert self.nbytes <= self._max_bytes, f"{self.nbytes} bytes of at most {self._max_bytes}"
+
+    def _check_fans(self, rows: list[int], children: dict[int, list[int]]) -> None:
+        nodes, claims = self._nodes, self._claims
+        ends: dict[int, int] = dict.fromkeys(rows, 0)
+        for claim in claims.rows():
+            node = claims.node(claim)
+            assert nodes.length[node] and nodes.holders[node] & self._bits[claims.slot(claim)], "a claim without a hold"
+            ends[node] += bool(claims.stamp(claim))
+        for row in rows:
+            assert ends[row] == nodes.ends[row], "the claims at a node are miscounted"
+            for slot, bit in enumerate(self._bits):
+                if not nodes.holders[row] & bit:
+                    continue
+                claim = claims.find(row, slot)
+                fan = sum(bool(nodes.holders[child] & bit) for child in children.get(row, []))
+                fan += bool(claim and claims.stamp(claim))
+                assert fan >= 1, "an endpoint holds a node that no claim of its rests on"
+                assert fan == (claims.fan(claim) if claim else 1), "a fan is miscounted"
+
+
+def _cost(bits: int) -> int:
+    """Bytes of a bitmap; those with one bit are shared by all leaves and belong to the slot."""
+    return sys.getsizeof(bits) if bits & (bits - 1) else 0
