@@ -312,7 +312,7 @@ class Engine:
         """Compose the next step: decoding first, then prompts under way, then new ones."""
         chunks, preempted = self._continue_running()
         loads = 0
-        if not preempted:
+        if not preempted:  # whoever had to go may come back after one step
             loads = self._admit(chunks)
         if not chunks:
             self._step, self._idle_since = None, at
@@ -327,7 +327,7 @@ class Engine:
         )
         if len(decoding) == len(chunks):
             growth = len(decoding) * self.spec.context_token_seconds
-            self._step = _Step(at, duration, growth, steps=self._longest_run())
+            self._step = _Step(at, duration, growth, steps=1 if preempted else self._longest_run())
             return
         duration += sum(self.spec.prefill_seconds(s.computed, s.computed + tokens) for s, tokens in chunks if tokens)
         self._step = _Step(at, duration, chunks=chunks)

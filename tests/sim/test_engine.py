@@ -237,8 +237,8 @@ requests = st.lists(
     max_size=12,
 ).map(
     lambda rows: [
-        TraceRequest(f"r{n}", at, prompt, out, tuple(range(first, first + -(-prompt // 10))), adapter=adapter)
-        for n, (at, prompt, out, first, adapter) in enumerate(sorted(rows, key=lambda row: row[0]))
+        TraceRequest(f"r{n}", at, prompt, out, tuple(range(1000 * topic, 1000 * topic - (-prompt // 10))), adapter=adapter)
+        for n, (at, prompt, out, topic, adapter) in enumerate(sorted(rows, key=lambda row: row[0]))
     ]
 )
 specs = st.builds(
