@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray
+from inferencesched.endpoints import BoolArray, Endpoint, EndpointBatch, FloatArray
 from inferencesched.ties import tied
 
 __all__ = ["Decision", "Drop", "Lease", "Pass", "Rejection", "Skip"]
@@ -45,17 +45,41 @@ class Lease:
     output_tokens: float = 0.0
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Drop:
-    """What one filter removed: positions in the pass's candidates, and the filter's condition in words.
+    """What one filter removed. Names and reason are made when somebody asks.
 
-    `transient` tells whether waiting may help (the filter looks at load) or not (it looks at labels).
+    Attributes:
+        filter: the filter's name.
+        plugin: the filter itself, for its reason.
+        among: the endpoints it was asked about.
+        keep: its answer.
     """
 
     filter: str
-    why: str
-    endpoints: tuple[str, ...]
-    transient: bool
+    plugin: Any = attrs.field(repr=False)
+    among: EndpointBatch = attrs.field(repr=False)
+    keep: BoolArray = attrs.field(repr=False)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The names of the endpoints it removed."""
+        return self.among.select(~self.keep).names
+
+    @property
+    def why(self) -> str:
+        """The filter's condition in words."""
+        return getattr(self.plugin, "why", None) or repr(self.plugin)
+
+    @property
+    def transient(self) -> bool:
+        """Whether waiting may help: the filter looks at load and not, say, at labels."""
+        return bool(getattr(self.plugin, "transient", False))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        names = list(self.endpoints)
+        return {"filter": self.filter, "why": self.why, "transient": self.transient, "endpoints": names}
 
 
 @attrs.frozen
@@ -118,10 +142,7 @@ class Pass:
         return {
             "profile": self.profile,
             "candidates": len(self.candidates),
-            "dropped": [
-                {"filter": d.filter, "why": d.why, "transient": d.transient, "endpoints": list(d.endpoints)}
-                for d in self.drops
-            ],
+            "dropped": [drop.to_dict() for drop in self.drops],
             "endpoints": [
                 {
                     "endpoint": name,

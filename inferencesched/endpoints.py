@@ -6,8 +6,8 @@ table is what changes: sources push facts into it, and every `snapshot` shares t
 them. A column is copied when it is first written after a snapshot, and only that column (copy on write), so that taking
 a snapshot costs O(1), however many endpoints and columns there are.
 
-Some facts are sets of strings (the LoRA adapters an endpoint runs). `contains` asks them; read as a column, a set is its
-size.
+Some facts are sets of strings (the LoRA adapters an endpoint runs). `contains` asks them; read as a column, a set is
+its size.
 
 An endpoint that was never measured is *unknown*, never idle: its columns are NaN until a source says otherwise, and a
 plugin has to decide what unknown means to it.
@@ -263,7 +263,7 @@ class EndpointBatch:
     def _load(self, name: str) -> FloatArray:
         if self._parent is not None:
             values = self._parent[name]
-            return values if self._rows is None else readonly(values[self._rows])
+            return values if self._rows is None else readonly(values.take(self._rows))
         column = self._columns.get(name)
         if column is None:
             return self._membership.unknown
@@ -349,12 +349,12 @@ class EndpointBatch:
 
     def select(self, keep: BoolArray) -> EndpointBatch:
         """Return the batch of the endpoints where `keep` is true; itself when that is all of them."""
-        rows = np.flatnonzero(keep)
+        rows = keep.nonzero()[0]
         if rows.size == self._size:
             return self
-        selected = self._derive(len(rows))
-        selected._rows = rows
-        return selected
+        if self._rows is not None and self._parent is not None:  # a selection of a selection: gather once
+            return self._derive(self._parent, self._rows.take(rows), rows.size)
+        return self._derive(self, rows, rows.size)
 
     def with_columns(self, columns: Mapping[str, FloatArray]) -> EndpointBatch:
         """Return the same endpoints with per-request `columns` added (or shadowing those of the table).
@@ -362,7 +362,7 @@ class EndpointBatch:
         Raises:
             ValueError: a column is not float64 of shape (n,).
         """
-        extended = self._derive(self._size)
+        extended = self._derive(self, None, self._size)
         for name, values in columns.items():
             if values.shape != (self._size,) or values.dtype != np.float64:
                 raise ValueError(
@@ -371,14 +371,14 @@ class EndpointBatch:
             extended._cache[name] = readonly(values.view())
         return extended
 
-    def _derive(self, size: int) -> EndpointBatch:
+    def _derive(self, parent: EndpointBatch, rows: NDArray[np.intp] | None, size: int) -> EndpointBatch:
         derived = EndpointBatch.__new__(EndpointBatch)
         derived._membership = self._membership
         derived._columns = self._columns
         derived._sets = self._sets
         derived._max_age = self._max_age
-        derived._parent = self
-        derived._rows = None
+        derived._parent = parent
+        derived._rows = rows
         derived._size = size
         derived._cache = {}
         derived.now = self.now

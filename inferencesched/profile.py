@@ -185,13 +185,10 @@ class Profile:
             if not len(kept):
                 break
             mask = guard.call(named.name, "filter", named.keep, request, kept)
-            if mask is None or mask.all():
-                continue
-            plugin = named.plugin
-            dropped = kept.select(~mask).names
-            why = getattr(plugin, "why", None) or repr(plugin)
-            drops.append(Drop(named.name, why, dropped, transient=getattr(plugin, "transient", False)))
-            kept = kept.select(mask)
+            narrowed = kept if mask is None else kept.select(mask)
+            if mask is not None and narrowed is not kept:
+                drops.append(Drop(named.name, named.plugin, kept, mask))
+                kept = narrowed
         return kept, tuple(drops)
 
     def _score(self, request: Request, kept: EndpointBatch, scores: FloatArray, guard: Strict) -> FloatArray:
@@ -205,7 +202,8 @@ class Profile:
                 scores[k] = 0.0
             else:
                 scores[k] = answer
-        if not (scores.min() >= 0.0 and scores.max() <= 1.0):
+        # The ufuncs' own reductions: half the price of the methods at this size.
+        if not (np.minimum.reduce(scores, axis=None) >= 0.0 and np.maximum.reduce(scores, axis=None) <= 1.0):
             for k, named in enumerate(self.scorers):
                 error = named.out_of_range(scores[k], kept)
                 if error is not None:

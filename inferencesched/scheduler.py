@@ -345,7 +345,7 @@ class Scheduler:
         *,
         now: float,
     ) -> Decision:
-        assert conclusion.primary is not None  # noqa: S101 — the caller has checked
+        assert conclusion.primary is not None
         stages = [stage for stage in conclusion.stages if stage in passes and passes[stage].picked]
         chosen = passes[conclusion.primary]
         endpoint, *fallbacks = chosen.endpoints

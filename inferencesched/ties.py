@@ -16,7 +16,8 @@ something."""
 
 def tied(totals: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the positions that share the largest total. O(n)."""
-    return np.flatnonzero(totals >= totals.max() - TIE)
+    best: NDArray[np.intp] = (totals >= np.maximum.reduce(totals) - TIE).nonzero()[0]
+    return best
 
 
 def among_the_best(totals: NDArray[np.float64], rng: random.Random) -> int:

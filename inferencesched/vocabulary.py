@@ -1,8 +1,9 @@
 """The names of the facts that endpoints have, with their units; nothing here knows who measures or who reads them.
 
 A *column* is one number per endpoint (float64, NaN means unknown). A *set column* is one set of strings per endpoint
-(None means unknown); read as a column it is its size. Any other name is allowed too: a source or producer may add attributes of its own, and a scorer
-that names one in `consumes` receives it. The names here are those that the library itself reads or writes.
+(None means unknown); read as a column it is its size. Any other name is allowed too: a source or producer may add
+attributes of its own, and a scorer that names one in `consumes` receives it. The names here are those that the library
+itself reads or writes.
 
 The upstream field each one stands for (Endpoint Picker, `core-metrics-extractor` and its data keys) is given in
 parentheses.

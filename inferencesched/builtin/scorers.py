@@ -9,6 +9,7 @@ docstring.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import attrs
@@ -49,22 +50,31 @@ def _positive_or_default(given: int) -> int:
 
 def _fewest_is_best(counts: FloatArray) -> FloatArray:
     """Return ``(max − x) / (max − min)`` over the known counts; 1 if those are all equal; unknown is neutral."""
-    most, least = counts.max(), counts.min()
+    most, least = np.maximum.reduce(counts), np.minimum.reduce(counts)
     if math.isnan(most):  # something is unknown
-        unknown = np.isnan(counts)
-        scores = np.full(len(counts), NEUTRAL)
-        if not unknown.all():
-            scores[~unknown] = _fewest_is_best(counts[~unknown])
-        return scores
+        return _of_known(counts, _fewest_is_best)
     if most == least:
         return np.ones(len(counts))
-    return np.asarray((most - counts) / (most - least))
+    scores: FloatArray = most - counts
+    scores /= most - least
+    return scores
 
 
-def _known_or_neutral(scores: FloatArray) -> FloatArray:
-    """Return `scores` with NaN replaced by neutral; the same array when nothing is unknown."""
-    unknown = np.isnan(scores)
-    return np.where(unknown, NEUTRAL, scores) if unknown.any() else scores
+def _of_known(values: FloatArray, score: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """Return ``score`` of the known values, and neutral for the unknown ones."""
+    scores = np.full(len(values), NEUTRAL)
+    known = ~np.isnan(values)
+    if known.any():
+        scores[known] = score(values[known])
+    return scores
+
+
+def _free_share(used: FloatArray) -> FloatArray:
+    """Return ``1 − used``, clipped to [0, 1]; unknown is neutral."""
+    free: FloatArray = 1.0 - used
+    if np.minimum.reduce(free) >= 0.0 and np.maximum.reduce(free) <= 1.0:  # NaN compares false
+        return free
+    return _of_known(used, lambda known: np.clip(1.0 - known, 0.0, 1.0))
 
 
 @attrs.frozen
@@ -120,8 +130,7 @@ class KvCacheUtilizationScorer:
 
     def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
         """Return the free share of each cache."""
-        free = 1.0 - endpoints["kv_cache_utilization"]
-        return _known_or_neutral(np.minimum(np.maximum(free, 0.0), 1.0))
+        return _free_share(endpoints["kv_cache_utilization"])
 
 
 @attrs.frozen
@@ -175,15 +184,19 @@ class ActiveRequestScorer:
 
     def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
         """Return how far each endpoint is below the busiest."""
-        counts = endpoints["in_flight_requests"]
-        most = counts.max()
+        return self._below_busiest(endpoints["in_flight_requests"])
+
+    def _below_busiest(self, counts: FloatArray) -> FloatArray:
+        most = np.maximum.reduce(counts)
         if math.isnan(most):  # something is unknown
-            known = counts[~np.isnan(counts)]
-            most = known.max() if len(known) else 0.0
+            return _of_known(counts, self._below_busiest)
         if most <= self.idle_threshold:
-            return _known_or_neutral(np.where(np.isnan(counts), np.nan, 1.0))
-        busy = (most - counts) * (self.max_busy_score / most)
-        return _known_or_neutral(np.where(counts <= self.idle_threshold, 1.0, busy))
+            return np.ones(len(counts))
+        scores: FloatArray = most - counts
+        scores *= self.max_busy_score / most
+        if self.idle_threshold > 0 or self.max_busy_score < 1:
+            scores[counts <= self.idle_threshold] = 1.0
+        return scores
 
 
 @attrs.frozen
@@ -213,8 +226,7 @@ class TokenLoadScorer:
         if "uncached_request_tokens" in endpoints:
             own = endpoints["uncached_request_tokens"]
             tokens = tokens + np.where(np.isnan(own), 0.0, own)
-        free = 1.0 - tokens / self.queue_threshold_tokens
-        return _known_or_neutral(np.minimum(np.maximum(free, 0.0), 1.0))
+        return _free_share(tokens / self.queue_threshold_tokens)
 
 
 @attrs.frozen
@@ -249,9 +261,13 @@ class PrefixCacheScorer:
     def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
         """Return the matched share, and the matched length if it is weighed in."""
         matched, total = endpoints["prefix_matched_tokens"], endpoints["prefix_total_tokens"]
-        known = (total > 0) & (matched >= 0)  # unknown compares false
-        ratio: FloatArray = np.divide(matched, total, out=np.zeros(len(endpoints)), where=known)
+        if np.minimum.reduce(total) > 0 and np.minimum.reduce(matched) >= 0:  # unknown compares false
+            ratio: FloatArray = matched / total
+        else:
+            known = (total > 0) & (matched >= 0)
+            ratio = np.divide(matched, total, out=np.zeros(len(endpoints)), where=known)
+            matched = np.where(known, matched, 0.0)
         if self.match_length_weight == 0:
             return ratio
-        length = np.minimum(1.0, np.where(known, matched, 0.0) / self.match_length_scale_tokens) ** 2
+        length = np.minimum(1.0, matched / self.match_length_scale_tokens) ** 2
         return self.match_length_weight * length + (1.0 - self.match_length_weight) * ratio
