@@ -26,7 +26,7 @@ from inferencesched.interfaces import roles_of
 from inferencesched.parameters import Parameter, construct, parameters_of
 from inferencesched.profile import Named
 
-__all__ = ["BUILT_IN", "GROUP", "PluginType", "Registry"]
+__all__ = ["BUILT_IN", "DEPRECATED", "GROUP", "NOT_YET", "REFUSED", "PluginType", "Registry"]
 
 GROUP = "inferencesched.plugins"
 
@@ -52,6 +52,86 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "weighted-random-picker": "inferencesched.builtin.pickers:WeightedRandomPicker",
     }
 )
+
+DEPRECATED: Mapping[str, str] = MappingProxyType(
+    {
+        "best-head": "global-strict-fairness-policy",
+        "by-label": "label-selector-filter",
+        "by-label-selector": "label-selector-filter",
+        "disagg-headers-handler": "disagg-profile-handler",
+        "kv-cache-scorer": "kv-cache-utilization-scorer",
+        "pd-profile-handler": "disagg-profile-handler",
+        "precise-prefix-cache-scorer": "precise-prefix-cache-producer",
+        "prefill-header-handler": "disagg-profile-handler",
+        "tokenizer": "token-producer",
+    }
+)
+"""Old names of the Endpoint Picker → the type to write instead. One that is no built-in itself is a mere alias."""
+
+REFUSED: Mapping[str, str] = MappingProxyType(
+    {
+        f"multicluster-{rest}": "it takes whole clusters for endpoints, which this library does not schedule"
+        for rest in (
+            "approx-prefix-cache-producer",
+            "file-discovery",
+            "kv-cache-utilization-scorer",
+            "metrics-data-source",
+            "metrics-extractor",
+            "prefix-cache-scorer",
+            "queue-scorer",
+            "session-affinity-filter",
+        )
+    }
+)
+"""Types of the Endpoint Picker that will not be built → why."""
+
+NOT_YET: Mapping[str, str] = MappingProxyType(
+    {
+        "anthropic-parser": "parser",
+        "concurrency-detector": "saturation-detector",
+        "core-metrics-extractor": "extractor",
+        "dcgm-data-source": "data-source",
+        "dcgm-extractor": "extractor",
+        "destination-endpoint-served-verifier": "response-processor",
+        "disaggregatedset-rollout-screener": "screener",
+        "edf-ordering-policy": "ordering-policy",
+        "endpoint-notification-source": "data-source",
+        "fcfs-ordering-policy": "ordering-policy",
+        "file-discovery": "discovery",
+        "global-strict-fairness-policy": "fairness-policy",
+        "k8s-notification-source": "data-source",
+        "latency-scorer": "scorer",
+        "latency-slo-admitter": "admitter",
+        "local-syncer": "cross-replica-syncer",
+        "metrics-data-source": "data-source",
+        "models-data-extractor": "extractor",
+        "models-data-source": "data-source",
+        "openai-parser": "parser",
+        "p2p-source-producer": "producer",
+        "passthrough-parser": "parser",
+        "precise-prefix-cache-producer": "producer",
+        "predicted-latency-producer": "producer",
+        "priority-holdback-policy": "usage-limit-policy",
+        "priority-then-time-eviction-order-policy": "eviction-ordering-policy",
+        "probabilistic-admitter": "admitter",
+        "program-aware-fairness": "fairness-policy",
+        "request-attribute-reporter": "response-processor",
+        "round-robin-fairness-policy": "fairness-policy",
+        "sglanghttp-parser": "parser",
+        "sheddable-eviction-filter": "eviction-filter",
+        "slo-deadline-ordering-policy": "ordering-policy",
+        "slo-headroom-tier-filter": "filter",
+        "soft-reflective-ceiling-policy": "usage-limit-policy",
+        "static-usage-limit-policy": "usage-limit-policy",
+        "topology-extractor": "extractor",
+        "utilization-detector": "saturation-detector",
+        "vertexai-parser": "parser",
+        "vllmgrpc-parser": "parser",
+        "vllmhttp-parser": "parser",
+    }
+)
+"""Types of the Endpoint Picker that nothing implements here yet → their role. A configuration may declare them and is
+told that they have no effect; whoever implements one lists it in `BUILT_IN`, or offers it as an entry point."""
 
 
 @attrs.frozen
