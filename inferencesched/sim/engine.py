@@ -290,8 +290,9 @@ class Engine:
                 yield self._leave(served, at)
 
     def _finish_decode(self, steps: int, at: float) -> Iterator[EngineEvent]:
-        for served in tuple(self.running):
+        for served in self.running:  # all grow before one leaves, as they did step by step
             self._grow(served, served.context + steps - 1)
+        for served in tuple(self.running):
             served.generated += steps
             if served.generated == served.request.output_tokens:
                 yield self._leave(served, at)
