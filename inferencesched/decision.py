@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 
 from inferencesched.endpoints import BoolArray, Endpoint, EndpointBatch, FloatArray
-from inferencesched.ties import tied
+from inferencesched.extremes import tied
 
 __all__ = ["Decision", "Drop", "Lease", "Pass", "Rejection", "Skip"]
 

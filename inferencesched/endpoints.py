@@ -43,7 +43,7 @@ def _frozen_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
 
 def readonly(array: NDArray[Any]) -> NDArray[Any]:
     """Return `array` with writing switched off (the same memory, no copy)."""
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array
 
 
@@ -263,7 +263,7 @@ class EndpointBatch:
     def _load(self, name: str) -> FloatArray:
         if self._parent is not None:
             values = self._parent[name]
-            return values if self._rows is None else readonly(values.take(self._rows))
+            return values if self._rows is None else readonly(values[self._rows])
         column = self._columns.get(name)
         if column is None:
             return self._membership.unknown
@@ -353,7 +353,7 @@ class EndpointBatch:
         if rows.size == self._size:
             return self
         if self._rows is not None and self._parent is not None:  # a selection of a selection: gather once
-            return self._derive(self._parent, self._rows.take(rows), rows.size)
+            return self._derive(self._parent, self._rows[rows], rows.size)
         return self._derive(self, rows, rows.size)
 
     def with_columns(self, columns: Mapping[str, FloatArray]) -> EndpointBatch:

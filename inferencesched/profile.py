@@ -21,10 +21,10 @@ import numpy as np
 from inferencesched.decision import Drop, Pass
 from inferencesched.endpoints import BoolArray, EndpointBatch, FloatArray
 from inferencesched.errors import ConfigError, ContractError, Problem
+from inferencesched.extremes import among_the_best, largest, smallest
 from inferencesched.interfaces import Filter, Picker, Producer, Scorer
 from inferencesched.isolation import Strict
 from inferencesched.request import Request
-from inferencesched.ties import among_the_best
 
 __all__ = ["Named", "Profile", "in_order"]
 
@@ -202,8 +202,7 @@ class Profile:
                 scores[k] = 0.0
             else:
                 scores[k] = answer
-        # The ufuncs' own reductions: half the price of the methods at this size.
-        if not (np.minimum.reduce(scores, axis=None) >= 0.0 and np.maximum.reduce(scores, axis=None) <= 1.0):
+        if not (smallest(scores) >= 0.0 and largest(scores) <= 1.0):
             for k, named in enumerate(self.scorers):
                 error = named.out_of_range(scores[k], kept)
                 if error is not None:

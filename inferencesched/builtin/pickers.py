@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from inferencesched.decision import Decision
 from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray
+from inferencesched.extremes import among_the_best
 from inferencesched.interfaces import Observer
 from inferencesched.request import Request
-from inferencesched.ties import among_the_best
 
 __all__ = [
     "MaxScorePicker",

@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 
 from inferencesched.endpoints import EndpointBatch, FloatArray
+from inferencesched.extremes import largest, smallest
 from inferencesched.request import Request
 
 __all__ = [
@@ -50,7 +51,7 @@ def _positive_or_default(given: int) -> int:
 
 def _fewest_is_best(counts: FloatArray) -> FloatArray:
     """Return ``(max − x) / (max − min)`` over the known counts; 1 if those are all equal; unknown is neutral."""
-    most, least = np.maximum.reduce(counts), np.minimum.reduce(counts)
+    most, least = largest(counts), smallest(counts)
     if math.isnan(most):  # something is unknown
         return _of_known(counts, _fewest_is_best)
     if most == least:
@@ -72,7 +73,7 @@ def _of_known(values: FloatArray, score: Callable[[FloatArray], FloatArray]) -> 
 def _free_share(used: FloatArray) -> FloatArray:
     """Return ``1 − used``, clipped to [0, 1]; unknown is neutral."""
     free: FloatArray = 1.0 - used
-    if np.minimum.reduce(free) >= 0.0 and np.maximum.reduce(free) <= 1.0:  # NaN compares false
+    if smallest(free) >= 0.0 and largest(free) <= 1.0:  # NaN compares false
         return free
     return _of_known(used, lambda known: np.clip(1.0 - known, 0.0, 1.0))
 
@@ -187,7 +188,7 @@ class ActiveRequestScorer:
         return self._below_busiest(endpoints["in_flight_requests"])
 
     def _below_busiest(self, counts: FloatArray) -> FloatArray:
-        most = np.maximum.reduce(counts)
+        most = largest(counts)
         if math.isnan(most):  # something is unknown
             return _of_known(counts, self._below_busiest)
         if most <= self.idle_threshold:
@@ -261,7 +262,7 @@ class PrefixCacheScorer:
     def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
         """Return the matched share, and the matched length if it is weighed in."""
         matched, total = endpoints["prefix_matched_tokens"], endpoints["prefix_total_tokens"]
-        if np.minimum.reduce(total) > 0 and np.minimum.reduce(matched) >= 0:  # unknown compares false
+        if smallest(total) > 0 and smallest(matched) >= 0:  # unknown compares false
             ratio: FloatArray = matched / total
         else:
             known = (total > 0) & (matched >= 0)

@@ -1,4 +1,4 @@
-"""When two totals count as equal, and how chance decides between them. Nothing here knows what is being compared."""
+"""The largest, the smallest, and what counts as equal to them. Nothing here knows what is being compared."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TIE", "among_the_best", "tied"]
+__all__ = ["TIE", "among_the_best", "largest", "smallest", "tied"]
 
 TIE = 1e-9
 """Totals closer than this are equal: far above the rounding of a weighted sum, far below any difference that means
 something."""
 
 
+def largest(values: NDArray[np.float64]) -> float:
+    """Return the largest value, NaN if any is NaN. At a few hundred elements argmax is twice as fast as max."""
+    return values.item(values.argmax())
+
+
+def smallest(values: NDArray[np.float64]) -> float:
+    """Return the smallest value, NaN if any is NaN."""
+    return values.item(values.argmin())
+
+
 def tied(totals: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the positions that share the largest total. O(n)."""
-    best: NDArray[np.intp] = (totals >= np.maximum.reduce(totals) - TIE).nonzero()[0]
+    best: NDArray[np.intp] = (totals >= largest(totals) - TIE).nonzero()[0]
     return best
 
 
