@@ -217,16 +217,27 @@ class Registry:
         return named.plugin
 
     def build(
-        self, type: str, parameters: Any, *, name: str | None = None, path: str, problems: list[Problem]
+        self,
+        type: str,
+        parameters: Any,
+        *,
+        name: str | None = None,
+        path: str,
+        problems: list[Problem],
+        references: Mapping[str, object] = MappingProxyType({}),
     ) -> Named | None:
-        """Return a plugin under its configured name, or None after appending what is wrong to `problems`."""
+        """Return a plugin under its configured name, or None after appending what is wrong to `problems`.
+
+        Args:
+            references: plugins already built, by the names that parameters may refer to them by.
+        """
         try:
             found = self.type(type)
         except ConfigError as error:
             problems.extend(Problem(f"{path}.type", problem.message) for problem in error.problems)
             return None
         before = len(problems)
-        plugin = construct(found.factory, parameters, f"{path}.parameters", problems)
+        plugin = construct(found.factory, parameters, f"{path}.parameters", problems, references=references)
         return None if len(problems) > before else Named(plugin, name or type, found.distribution)
 
     def _find(self, name: str) -> PluginType:
