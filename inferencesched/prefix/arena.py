@@ -21,6 +21,12 @@ __all__ = ["KeyArena"]
 SEGMENT_KEYS = 4096
 """Keys per segment. Small enough that emptying one takes well under a millisecond, large enough for a run of 1,024."""
 
+_SPARE = 2
+"""Empty segments that are kept; more are given back, as after an endpoint has left."""
+
+_SEGMENT_OVERHEAD = sys.getsizeof(array("Q")) + 64
+"""Bytes of a segment besides its keys: the array, its number, and its places in the lists."""
+
 
 class KeyArena:
     """Storage for runs of 64-bit keys.
@@ -31,13 +37,14 @@ class KeyArena:
     Complexity: reading one key and allocating are O(1) and O(run); nothing depends on the number of runs.
     """
 
-    __slots__ = ("_cursor", "_empty", "_live", "_segment_keys", "_segments", "_used")
+    __slots__ = ("_cursor", "_empty", "_gone", "_live", "_segment_keys", "_segments", "_used")
 
     def __init__(self, segment_keys: int = SEGMENT_KEYS) -> None:
         self._segment_keys = segment_keys
         self._segments: list[array[int]] = []
         self._used: list[int] = []  # live keys per segment
         self._empty: list[int] = []  # segments without a live key, ready to be written from the start
+        self._gone: list[int] = []  # segments given back; their numbers are used again
         self._cursor = 0  # the address written next
         self._live = 0
 
@@ -54,13 +61,13 @@ class KeyArena:
     @property
     def nbytes(self) -> int:
         """Bytes allocated, as the interpreter counts them."""
-        lists = sys.getsizeof(self._segments) + sys.getsizeof(self._used) + sys.getsizeof(self._empty)
-        return len(self._segments) * self.segment_bytes + lists
+        lists = (self._segments, self._used, self._empty, self._gone)
+        return (len(self._segments) - len(self._gone)) * self.segment_bytes + sum(map(sys.getsizeof, lists))
 
     @property
     def segment_bytes(self) -> int:
         """Bytes that one more segment allocates."""
-        return self._segment_keys * 8 + sys.getsizeof(array("Q")) + 3 * 16
+        return self._segment_keys * 8 + _SEGMENT_OVERHEAD
 
     @property
     def tail(self) -> int:
@@ -75,7 +82,7 @@ class KeyArena:
     @property
     def wasteful(self) -> bool:
         """Whether more than a quarter of what was written is garbage."""
-        written = (len(self._segments) - len(self._empty)) * self._segment_keys - self.tail
+        written = (len(self._segments) - len(self._empty) - len(self._gone)) * self._segment_keys - self.tail
         return 4 * self._live < 3 * written
 
     def allocate(self, keys: array[int]) -> int:
@@ -100,9 +107,24 @@ class KeyArena:
 
     def extend(self) -> None:
         """Allocate one more segment."""
-        self._empty.append(len(self._segments))
-        self._segments.append(array("Q", bytes(8 * self._segment_keys)))
-        self._used.append(0)
+        segment = array("Q", bytes(8 * self._segment_keys))
+        if self._gone:
+            number = self._gone.pop()
+            self._segments[number] = segment
+        else:
+            number = len(self._segments)
+            self._segments.append(segment)
+            self._used.append(0)
+        self._empty.append(number)
+
+    def give_back(self) -> bool:
+        """Return an empty segment to the interpreter; False if there is none."""
+        if not self._empty:
+            return False
+        number = self._empty.pop()
+        self._segments[number] = array("Q")
+        self._gone.append(number)
+        return True
 
     def free(self, address: int, count: int) -> None:
         """Say that `count` keys at `address` are no longer needed."""
@@ -113,6 +135,8 @@ class KeyArena:
         self._live -= count
         if not self._used[segment] and segment != self._writing():
             self._empty.append(segment)
+            if len(self._empty) > _SPARE:
+                self.give_back()
 
     def read(self, address: int) -> int:
         """Return the key at `address`."""

@@ -30,8 +30,8 @@ from inferencesched.request import BYTES_PER_TOKEN, Prompt, Request
 
 __all__ = ["Keys", "PrefixKeys", "prompt_content", "request_keys", "space_seed"]
 
-_DIRECT = 4096
-"""Bytes up to which hashing from the start is as cheap as going on from a saved state (0.2 µs, measured)."""
+_DIRECT = 16384
+"""Bytes up to which hashing from the start (0.4 µs) is cheaper than to keep a state to go on from."""
 
 
 class Keys(Protocol):
@@ -124,7 +124,7 @@ class PrefixKeys:
     def __init__(self, content: bytes | memoryview, *, width: int, seed: int = 0, limit: int | None = None) -> None:
         if width <= 0:
             raise ValueError(f"a block must be at least one byte wide, got {width}")
-        self._content = memoryview(content)
+        self._content = content if isinstance(content, memoryview) else memoryview(content)
         self._width = width
         self._seed = seed
         count = self._content.nbytes // width
@@ -153,8 +153,7 @@ class PrefixKeys:
         """Hash the first `end` bytes, going on from the deepest saved state that is not beyond them."""
         if end <= _DIRECT:
             return xxhash.xxh3_64_intdigest(self._content[:end], self._seed)
-        state = self._state_at(end)
-        return state.intdigest()
+        return self._state_at(end).intdigest()
 
     def _state_at(self, end: int) -> xxhash.xxh3_64:
         states = self._states

@@ -25,13 +25,14 @@ from __future__ import annotations
 import sys
 from array import array
 from itertools import pairwise
+from typing import NamedTuple
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from inferencesched.errors import LifecycleError
 from inferencesched.prefix.arena import SEGMENT_KEYS, KeyArena
+from inferencesched.prefix.bitmaps import Masks
 from inferencesched.prefix.claims import MAX_SLOTS, Claims
 from inferencesched.prefix.hashing import Keys
 from inferencesched.prefix.nodes import Nodes
@@ -44,21 +45,11 @@ UNLIMITED = 1 << 62
 _ROOT = 0
 
 
-@attrs.frozen
-class Span:
-    """One step of a match: the first `blocks` blocks of the prompt are held by the endpoints in `holders`.
-
-    Attributes:
-        blocks: counted from the beginning of the prompt.
-        holders: one bit per slot.
-    """
-
-    blocks: int
-    holders: int
+Span = tuple[int, int]
+"""One step of a match: how many leading blocks of the prompt, and who holds that many (a bitmap, one bit per slot)."""
 
 
-@attrs.frozen
-class _Path:
+class _Path(NamedTuple):
     """How far a prompt leads into the tree: whole nodes, and `inside` blocks of one more (`last`) where it ends there."""
 
     nodes: list[int]
@@ -79,7 +70,7 @@ class RadixTree:
     >>> tree.insert(array("Q", [11, 12, 13]), a), tree.insert(array("Q", [11, 12, 99]), b)
     (3, 3)
     >>> tree.depths(array("Q", [11, 12, 13, 14]))
-    array([3, 2])
+    array([3., 2.])
 
     Complexity: stated per method; *path* is the number of nodes along a prompt, not of its blocks.
     """
@@ -94,6 +85,7 @@ class RadixTree:
         self._sizes: list[int] = []  # slot → blocks held
         self._capacities: list[int] = []
         self._closed: list[int] = []  # slots to be used again
+        self._masks = Masks(0)
         self._bitmap_bytes = 0  # of bitmaps with more than one bit
         self._segment_keys = segment_keys
         self._max_run = min(max_run or segment_keys, self._arena.longest_run, (1 << 16) - 1)
@@ -123,6 +115,7 @@ class RadixTree:
             + self._nodes.nbytes
             + self._claims.nbytes
             + self._bitmap_bytes
+            + self._masks.nbytes
             + sum(map(sys.getsizeof, lists))
             + per_slot
         )
@@ -135,7 +128,7 @@ class RadixTree:
         A slot that was closed is used again; nothing of its former endpoint is left in the tree by then.
 
         Raises:
-            LifecycleError: all 65,536 slots are open.
+            LifecycleError: all 65,536 slots are open, or so many that the byte limit cannot hold.
 
         Complexity: O(1).
         """
@@ -149,7 +142,9 @@ class RadixTree:
             self._sizes.append(0)
             self._capacities.append(0)
             self._claims.add_slot()
+            self._masks = Masks(slot + 1)
         self._capacities[slot] = capacity
+        self._give_back()
         return slot
 
     def close(self, slot: int) -> int:
@@ -196,36 +191,40 @@ class RadixTree:
         holders, length, blocks, spans = self._nodes.holders, self._nodes.length, 0, []
         for node in path.nodes:
             blocks += length[node]
-            spans.append(Span(blocks, holders[node]))
+            spans.append((blocks, holders[node]))
         if path.last:
-            spans.append(Span(blocks + path.inside, holders[path.last]))
+            spans.append((blocks + path.inside, holders[path.last]))
         return spans
 
-    def depths(self, keys: Keys) -> NDArray[np.int64]:
+    def depths(self, keys: Keys, unit: int = 1) -> NDArray[np.float64]:
         """Return for every slot how many leading blocks of the prompt it holds, without a gap from the first on.
 
-        Complexity: that of `match`, plus O(slots) vectorised for each change of holders along the path.
+        Args:
+            unit: what a block counts for (tokens, say).
+
+        Complexity: that of `match`, plus O(slots), vectorised, for each change of holders along the path.
         """
-        found = np.zeros(len(self._bits), np.int64)
-        deeper = 0
-        for span in reversed(self.match(keys)):
-            leaving = span.holders ^ deeper
-            if not leaving:
-                continue
-            deeper = span.holders
-            if leaving & (leaving - 1):
-                width = len(self._bits) + 7 >> 3
-                bits = np.frombuffer(leaving.to_bytes(width, "little"), np.uint8)
-                mask = np.unpackbits(bits, count=len(found), bitorder="little").view(np.bool_)
-                found[mask] = span.blocks
+        spans = self.match(keys)
+        found: NDArray[np.float64] | None = None
+        for index, (blocks, bits) in enumerate(spans, 1):
+            if index < len(spans) and spans[index][1] == bits:
+                continue  # the next span says the same of the same endpoints, and more
+            depth = float(blocks * unit)
+            if bits & (bits - 1):
+                mask = self._masks.mask(bits)
+                if found is None:
+                    found = mask * depth
+                else:
+                    found[mask.view(np.bool_)] = depth
             else:
-                found[leaving.bit_length() - 1] = span.blocks
-        return found
+                found = np.zeros(len(self._bits)) if found is None else found
+                found[bits.bit_length() - 1] = depth
+        return np.zeros(len(self._bits)) if found is None else found
 
     def held(self, keys: Keys, slot: int) -> int:
         """Return how many leading blocks of the prompt one endpoint holds. Complexity: that of `match`."""
         bit = self._bits[slot]
-        return max((span.blocks for span in self.match(keys) if span.holders & bit), default=0)
+        return max((blocks for blocks, holders in self.match(keys) if holders & bit), default=0)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -513,6 +512,12 @@ class RadixTree:
                 return not crowded
             self._empty(segment)
         return True
+
+    def _give_back(self) -> None:
+        """Return to the byte limit after an endpoint came, whose slot takes a few bytes of its own."""
+        while self._max_bytes is not None and self.nbytes > self._max_bytes:
+            if not self._arena.give_back() and not self._evict_oldest(spare=_ROOT):
+                raise LifecycleError(f"{self._max_bytes} bytes are too few for {len(self._bits)} endpoints")
 
     def _empty(self, segment: int) -> None:
         """Move all runs out of a segment, so that it can be written again. O(nodes), vectorised, plus its runs."""

@@ -121,7 +121,7 @@ class BoundedTreeMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tree = RadixTree(segment_keys=16, max_run=3, max_bytes=6000)
+        self.tree = RadixTree(segment_keys=16, max_run=3, max_bytes=25000)
         self.model = NaiveIndex()
         self.tick = 0
         self.used: dict[tuple[int, bytes], int] = {}
@@ -153,7 +153,7 @@ class BoundedTreeMachine(RuleBasedStateMachine):
     @invariant()
     def sound(self) -> None:
         self.tree.check()
-        assert self.tree.nbytes <= 6000
+        assert self.tree.nbytes <= 25000
         for slot, held in self.model.held.items():
             for prefix in held:
                 assert self.tree.held(keys_of(prefix), slot) == len(prefix)
