@@ -20,7 +20,9 @@ What holds for all of them:
 Optional attributes, asked for once when a profile is built:
 
 * ``consumes: tuple[str, ...]`` – the columns it reads (Filter, Scorer, Producer). Shown by ``inferencesched plugins``,
-  used to order producers, and listed with their ages in receipts.
+  used to order producers, and listed with their ages in receipts. A configuration adds the default producer of a
+  column that is consumed and that nothing declared produces.
+* ``optional: tuple[str, ...]`` – those of ``consumes`` it can do without: no producer is added for them.
 * ``produces: tuple[str, ...]`` – the columns it makes (Producer).
 * ``transient: bool`` (Filter) – True when it drops by load, so that a dropped endpoint may pass a moment later: it
   decides between 429 and 503 when nothing is left. Default False.
@@ -96,7 +98,10 @@ class Picker(Protocol):
 class Producer(Protocol):
     """Makes columns about one request for those that score it (upstream: DataProducer)."""
 
-    produces: tuple[str, ...]
+    @property
+    def produces(self) -> tuple[str, ...]:
+        """The columns it makes; a class attribute will do."""
+        ...
 
     def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
         """Return columns, float64 of shape (n,), by the names in `produces`. NaN is unknown.

@@ -72,7 +72,7 @@ class Named:
             return None
         row = int(np.flatnonzero(wrong)[0])
         name = endpoints.endpoint(row).name
-        return self.broken(f"score {scores[row]!r} for endpoint '{name}' is not in [0, 1]")
+        return self.broken(f"score {float(scores[row])!r} for endpoint '{name}' is not in [0, 1]")
 
     def produce(self, request: Request, endpoints: EndpointBatch) -> EndpointBatch:
         """Return the batch with the producer's columns added, checked."""
