@@ -52,7 +52,8 @@ class Claims:
     """
 
     __slots__ = (
-        "_fan", "_free", "_free_count", "_newer", "_newest", "_older", "_oldest", "_pairs", "_stamps", "_table", "_tick",
+        "_fan", "_free", "_free_count", "_newer", "_newest", "_older", "_oldest",
+        "_pairs", "_stamps", "_table", "_tick",
     )  # fmt: skip
 
     def __init__(self) -> None:

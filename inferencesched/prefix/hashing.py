@@ -21,10 +21,11 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from inferencesched.request import BYTES_PER_TOKEN, Prompt, Request
 
@@ -92,14 +93,14 @@ def prompt_content(prompt: Prompt) -> memoryview:
     return memoryview(packed).cast("B")
 
 
-def _array_content(tokens: np.ndarray) -> memoryview:
+def _array_content(tokens: NDArray[Any]) -> memoryview:
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise ValueError(f"token ids must be a 1-d integer array, got {tokens.ndim}-d {tokens.dtype}")
     if tokens.dtype.kind == "i" or tokens.dtype.itemsize > BYTES_PER_TOKEN:
         low, high = (int(tokens.min()), int(tokens.max())) if tokens.size else (0, 0)
         if low < 0 or high >= 2**32:
             raise ValueError(f"token ids must be in [0, 2**32), got {low if low < 0 else high}")
-    return memoryview(np.ascontiguousarray(tokens, dtype="<u4")).cast("B")
+    return np.ascontiguousarray(tokens, dtype="<u4").data.cast("B")
 
 
 class PrefixKeys:

@@ -31,13 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferencesched.errors import LifecycleError
+from inferencesched.prefix import invariants
 from inferencesched.prefix.arena import SEGMENT_KEYS, KeyArena
 from inferencesched.prefix.bitmaps import Masks
 from inferencesched.prefix.claims import MAX_SLOTS, Claims
 from inferencesched.prefix.hashing import Keys
 from inferencesched.prefix.nodes import Nodes
 
-__all__ = ["UNLIMITED", "RadixTree", "Span"]
+__all__ = ["UNLIMITED", "RadixTree", "Span", "bitmap_bytes"]
 
 UNLIMITED = 1 << 62
 """A capacity that is never reached."""
@@ -50,7 +51,7 @@ Span = tuple[int, int]
 
 
 class _Path(NamedTuple):
-    """How far a prompt leads into the tree: whole nodes, and `inside` blocks of one more (`last`) where it ends there."""
+    """How far a prompt leads into the tree: whole nodes, then `inside` blocks of the node `last`, if it ends in one."""
 
     nodes: list[int]
     blocks: int
@@ -66,7 +67,8 @@ class RadixTree:
         max_run: blocks per node at most (default: as many as a segment of the arena allows).
         segment_keys: size of the arena's segments; the default suits everything but tests.
 
-    >>> tree = RadixTree(); a = tree.open(); b = tree.open()
+    >>> tree = RadixTree()
+    >>> a, b = tree.open(), tree.open()
     >>> tree.insert(array("Q", [11, 12, 13]), a), tree.insert(array("Q", [11, 12, 99]), b)
     (3, 3)
     >>> tree.depths(array("Q", [11, 12, 13, 14]))
@@ -168,6 +170,15 @@ class RadixTree:
         self._capacities[slot] = capacity
         self._trim(slot, self._sizes[slot] - capacity)
 
+    def limit(self, max_bytes: int | None) -> None:
+        """Set what `nbytes` never exceeds, and evict what is too much.
+
+        Raises:
+            LifecycleError: even the empty tree is larger.
+        """
+        self._max_bytes = max_bytes
+        self._give_back()
+
     def size(self, slot: int) -> int:
         """Return how many blocks an endpoint holds. O(1)."""
         return self._sizes[slot]
@@ -196,15 +207,15 @@ class RadixTree:
             spans.append((blocks + path.inside, holders[path.last]))
         return spans
 
-    def depths(self, keys: Keys, unit: int = 1) -> NDArray[np.float64]:
-        """Return for every slot how many leading blocks of the prompt it holds, without a gap from the first on.
+    def spread(self, spans: list[Span], unit: int = 1) -> NDArray[np.float64]:
+        """Return a match as a column over slots: how deep each endpoint goes, without a gap from the first block on.
 
         Args:
+            spans: what `match` returned.
             unit: what a block counts for (tokens, say).
 
-        Complexity: that of `match`, plus O(slots), vectorised, for each change of holders along the path.
+        Complexity: O(slots), vectorised, for each change of holders along the path.
         """
-        spans = self.match(keys)
         found: NDArray[np.float64] | None = None
         for index, (blocks, bits) in enumerate(spans, 1):
             if index < len(spans) and spans[index][1] == bits:
@@ -213,13 +224,17 @@ class RadixTree:
             if bits & (bits - 1):
                 mask = self._masks.mask(bits)
                 if found is None:
-                    found = mask * depth
+                    found = np.multiply(mask, depth, dtype=np.float64)
                 else:
                     found[mask.view(np.bool_)] = depth
             else:
                 found = np.zeros(len(self._bits)) if found is None else found
                 found[bits.bit_length() - 1] = depth
         return np.zeros(len(self._bits)) if found is None else found
+
+    def depths(self, keys: Keys) -> NDArray[np.float64]:
+        """Return how many leading blocks of the prompt each slot holds: `match`, then `spread`."""
+        return self.spread(self.match(keys))
 
     def held(self, keys: Keys, slot: int) -> int:
         """Return how many leading blocks of the prompt one endpoint holds. Complexity: that of `match`."""
@@ -320,6 +335,7 @@ class RadixTree:
         blocks = path.blocks + path.inside
         if path.last:
             path.nodes.append(self._split(path.last, path.inside))
+            self._merge(path.last)  # what is left of it may be short enough for that now
         if run:
             path.nodes.append(self._graft(path.nodes[-1] if path.nodes else _ROOT, keys[blocks : blocks + run]))
         new = self._hold(path.nodes, slot)
@@ -359,13 +375,13 @@ class RadixTree:
 
     def _set_holders(self, node: int, bits: int) -> None:
         holders = self._nodes.holders
-        self._bitmap_bytes += _cost(bits) - _cost(holders[node])
+        self._bitmap_bytes += bitmap_bytes(bits) - bitmap_bytes(holders[node])
         holders[node] = bits
 
     # --- shape -----------------------------------------------------------------------------------------------------
 
     def _split(self, node: int, keep: int) -> int:
-        """Cut a node after `keep` blocks; return the new upper part. Claims stay with the lower one, which keeps its row."""
+        """Cut a node after `keep` blocks; return the new upper part. The lower one keeps its row, and so its claims."""
         nodes, arena = self._nodes, self._arena
         start, parent, bits = nodes.start[node], nodes.parent[node], nodes.holders[node]
         first = nodes.first[node]
@@ -374,7 +390,7 @@ class RadixTree:
         nodes.table.add(node)
         arena.free(start + keep - 1, 1)
         upper = nodes.take(first, parent, start, keep, bits)
-        self._bitmap_bytes += _cost(bits)
+        self._bitmap_bytes += bitmap_bytes(bits)
         nodes.start[node] = start + keep
         nodes.length[node] -= keep
         nodes.parent[node] = upper
@@ -406,7 +422,7 @@ class RadixTree:
         nodes.length[lower] = above + below
         nodes.parent[lower] = nodes.parent[upper]
         nodes.replace(nodes.parent[upper], upper, lower)
-        self._bitmap_bytes -= _cost(nodes.holders[upper])
+        self._bitmap_bytes -= bitmap_bytes(nodes.holders[upper])
         nodes.release(upper)
 
     # --- eviction --------------------------------------------------------------------------------------------------
@@ -425,7 +441,7 @@ class RadixTree:
 
     def _shorten(self, node: int, row: int, slot: int, keep: int) -> bool:
         """Let an endpoint give up the last blocks of a leaf of its own; False where there is no memory to divide it."""
-        nodes = self._nodes
+        nodes, parent = self._nodes, self._nodes.parent[node]
         lost = nodes.length[node] - keep
         if nodes.holders[node] == self._bits[slot]:
             self._arena.free(nodes.start[node] + keep - 1, lost)
@@ -438,6 +454,7 @@ class RadixTree:
             nodes.ends[node] -= 1
             nodes.ends[upper] += 1
             self._leave(node, slot)
+        self._merge(parent)
         self._sizes[slot] -= lost
         self.evicted_blocks += lost
         return True
@@ -474,7 +491,7 @@ class RadixTree:
         nodes.release(node)
 
     def _evict_oldest(self, *, spare: int) -> bool:
-        """Evict the leaf that was used least recently by any endpoint; False if there is none but one ending at `spare`."""
+        """Evict the leaf that any endpoint used least recently; False if there is none, or it is the one at `spare`."""
         row = self._claims.oldest_of_all()
         if not row:
             return False
@@ -487,7 +504,7 @@ class RadixTree:
     # --- memory ----------------------------------------------------------------------------------------------------
 
     def _make_room(self, run: int, path: int) -> bool:
-        """Return whether an insertion can go ahead within the byte limit: a new run, two nodes, and bitmaps on its path."""
+        """Return whether an insertion fits the byte limit: a new run, two nodes, and bitmaps for all its path."""
         if self._max_bytes is None:
             return self._room_in_arena(run)
         bitmaps = path * (28 + len(self._bits) // 7)
@@ -528,58 +545,11 @@ class RadixTree:
             nodes.start[node] = arena.allocate(run)
             arena.free(start, rest)
 
-    # --- for tests and people --------------------------------------------------------------------------------------
-
     def check(self) -> None:
         """Assert every invariant of the tree. O(everything)."""
-        nodes, claims = self._nodes, self._claims
-        rows = nodes.rows()
-        assert len(rows) == len(nodes) == len(nodes.table), "nodes are miscounted"
-        nodes.table.check()
-        claims.check()
-        self._arena.check([(nodes.start[row], nodes.length[row] - 1) for row in rows])
-        children: dict[int, list[int]] = {}
-        for row in rows:
-            children.setdefault(nodes.parent[row], []).append(row)
-            assert nodes.table.find(nodes.first[row]) == row, "a node cannot be found by its first key"
-            assert nodes.holders[row], "a node has no holder"
-            above = nodes.holders[nodes.parent[row]] if nodes.parent[row] else -1
-            assert not nodes.holders[row] & ~above, "an endpoint holds a node but not what comes before it"
-        for row in [_ROOT, *rows]:
-            below = children.get(row, [])
-            assert nodes.children[row] == len(below), "children are miscounted"
-            only = 0
-            for child in below:
-                only ^= child
-            assert nodes.only_child[row] == only, "the only child would not be found"
-        assert set(children) <= {_ROOT, *rows}, "a node hangs in the air"
-        self._check_fans(rows, children)
-        assert self._bitmap_bytes == sum(_cost(nodes.holders[row]) for row in rows), "bitmaps are miscounted"
-        for slot, bit in enumerate(self._bits):
-            held = sum(nodes.length[row] for row in rows if nodes.holders[row] & bit)
-            assert held == self._sizes[slot] <= self._capacities[slot], "an endpoint's blocks are miscounted"
-        if self._max_bytes is not None:
-            assert self.nbytes <= self._max_bytes, f"{self.nbytes} bytes of at most {self._max_bytes}"
-
-    def _check_fans(self, rows: list[int], children: dict[int, list[int]]) -> None:
-        nodes, claims = self._nodes, self._claims
-        ends: dict[int, int] = dict.fromkeys(rows, 0)
-        for claim in claims.rows():
-            node = claims.node(claim)
-            assert nodes.length[node] and nodes.holders[node] & self._bits[claims.slot(claim)], "a claim without a hold"
-            ends[node] += bool(claims.stamp(claim))
-        for row in rows:
-            assert ends[row] == nodes.ends[row], "the claims at a node are miscounted"
-            for slot, bit in enumerate(self._bits):
-                if not nodes.holders[row] & bit:
-                    continue
-                claim = claims.find(row, slot)
-                fan = sum(bool(nodes.holders[child] & bit) for child in children.get(row, []))
-                fan += bool(claim and claims.stamp(claim))
-                assert fan >= 1, "an endpoint holds a node that no claim of its rests on"
-                assert fan == (claims.fan(claim) if claim else 1), "a fan is miscounted"
+        invariants.check(self)
 
 
-def _cost(bits: int) -> int:
+def bitmap_bytes(bits: int) -> int:
     """Bytes of a bitmap; those with one bit are shared by all leaves and belong to the slot."""
     return sys.getsizeof(bits) if bits & (bits - 1) else 0

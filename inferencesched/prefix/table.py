@@ -29,9 +29,8 @@ class KeyTable:
 
     >>> keys = array("Q", [0, 77, 88])
     >>> table = KeyTable(keys)
-    ... table.add(1)
-    ... table.add(2)
-    ... table.find(88), table.find(99)
+    >>> table.add(2)
+    >>> table.find(88), table.find(77)
     (2, 0)
 
     Complexity: `find`, `add` and `discard` O(1) on average.
