@@ -5,6 +5,7 @@ adds the endpoint table, the ledger of leases and memory. See the README for a f
 """
 
 from inferencesched.adapters import per_endpoint
+from inferencesched.config import Config, load_config
 from inferencesched.decision import Decision, Lease, Rejection
 from inferencesched.endpoints import Endpoint, EndpointBatch, EndpointTable
 from inferencesched.errors import (
@@ -22,6 +23,7 @@ from inferencesched.request import Request
 from inferencesched.scheduler import Scheduler
 
 __all__ = [
+    "Config",
     "ConfigError",
     "ContractError",
     "Decision",
@@ -44,5 +46,6 @@ __all__ = [
     "RequestRejected",
     "Scheduler",
     "Scorer",
+    "load_config",
     "per_endpoint",
 ]

@@ -71,6 +71,7 @@ class InflightLoadProducer:
 
     type: ClassVar[str] = "inflight-load-producer"
     consumes: ClassVar[tuple[str, ...]] = ("prompt_tokens", "prefix_matched_tokens", "prefix_total_tokens")
+    optional: ClassVar[tuple[str, ...]] = ("prefix_matched_tokens", "prefix_total_tokens")
     produces: ClassVar[tuple[str, ...]] = ("uncached_request_tokens", "estimated_output_tokens")
 
     add_estimated_output_tokens: bool = False

@@ -1,0 +1,116 @@
+"""From a decoded configuration to the objects it stands for, as the Endpoint Picker does: instantiate, inject, check.
+
+`Config` is the result: profiles, their handler, and everything else that a host has to know.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from inferencesched.config.gates import read_gates
+from inferencesched.config.plugins import Declared, build_plugins
+from inferencesched.config.producers import add_producers
+from inferencesched.config.profiles import choose_handler, gather, make_profiles
+from inferencesched.config.references import check_references
+from inferencesched.config.schema import DataLayer, FlowControl, PickerConfig, RequestHandler
+from inferencesched.config.writing import write
+from inferencesched.errors import Problem
+from inferencesched.profile import Named, Profile
+from inferencesched.registry import Registry
+from inferencesched.scheduler import Scheduler
+
+__all__ = ["Config", "assemble"]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Config:
+    """A configuration that was found right, as the objects it stands for. Made by `load_config`.
+
+    Attributes:
+        profiles: the profiles by name.
+        handler: the profile handler; None only where a single profile needs none.
+        plugins: every plugin by name: those declared, in their order, then those that were put in.
+        gates: the state of every feature gate.
+        data_layer: where facts and endpoints come from, as configured.
+        flow_control: limits, bands and policies of the queue; has effect where the gate ``flowControl`` is on.
+        request_handler: the parsers of request bodies, as configured.
+        warnings: what is deprecated, has no effect, or was chosen for want of a choice.
+    """
+
+    profiles: Mapping[str, Profile]
+    handler: Named | None
+    plugins: Mapping[str, Named]
+    gates: Mapping[str, bool]
+    data_layer: DataLayer
+    flow_control: FlowControl
+    request_handler: RequestHandler
+    warnings: tuple[Problem, ...]
+    _spec: PickerConfig
+    _declared: Declared
+    _registry: Registry
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(map(repr, self.profiles.values()))})"
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the same is in force, however it was written."""
+        return self.to_mapping() == other.to_mapping() if isinstance(other, Config) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment] # equality is by content, and plugins need not be hashable
+
+    def scheduler(self, *, rng: random.Random, **options: Any) -> Scheduler:
+        """Return a new scheduler with these profiles and plugins of its own: no two schedulers share memory.
+
+        Args:
+            rng: its only source of chance.
+            options: further arguments of `Scheduler`.
+        """
+        own = assemble(self._spec, self._registry, [], [])
+        return Scheduler(own.profiles, handler=own.handler, rng=rng, **options)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return what is in force as a document: defaults shown, what was put in written out.
+
+        Loading it gives an equal configuration.
+        """
+        return write(self.profiles, self._declared, self.gates, self._spec, self.flow_control)
+
+
+def assemble(spec: PickerConfig, registry: Registry, problems: list[Problem], warnings: list[Problem]) -> Config:
+    """Return what `spec` stands for; worth something only if no problem was appended."""
+    gates = read_gates(spec.feature_gates, "featureGates", problems)
+    spec = _effective(spec, gates, warnings)
+    declared = build_plugins(spec.plugins, registry, problems, warnings)
+    members = gather(spec.scheduling_profiles, declared, registry, problems, warnings)
+    handler = choose_handler(list(members), declared, registry, problems)
+    add_producers(declared, registry, problems)
+    check_references(spec, declared, problems)
+    profiles = make_profiles(members, declared.of_role("producer"), problems)
+    return Config(
+        profiles,
+        handler,
+        declared.built,
+        gates,
+        spec.data_layer or DataLayer(),
+        spec.flow_control or FlowControl(),
+        spec.request_handler or RequestHandler(),
+        tuple(warnings),
+        spec,
+        declared,
+        registry,
+    )
+
+
+def _effective(spec: PickerConfig, gates: Mapping[str, bool], warnings: list[Problem]) -> PickerConfig:
+    """Return `spec` without what the gates leave without effect: of flow control, all but the saturation detector."""
+    flow = spec.flow_control
+    if flow is None or gates["flowControl"]:
+        return spec
+    kept = FlowControl(saturation_detector=flow.saturation_detector)
+    if kept != flow:
+        warnings.append(Problem(flow.at, "has no effect: the feature gate 'flowControl' is off"))
+    return spec.revised(flow_control=kept)
