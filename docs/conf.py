@@ -1,12 +1,16 @@
 """The documentation site. Sphinx reads Markdown pages; the API reference comes from the docstrings."""
 
+import sys
 from importlib import metadata
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # for reference_pages
 
 project = "inferencesched"
 release = metadata.version(project)
 project_copyright = "the inferencesched contributors"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "reference_pages", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 

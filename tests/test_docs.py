@@ -28,6 +28,8 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from inferencesched import Registry
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     path
@@ -207,6 +209,13 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     targets = {link.split("#")[0] for link in links(page.read_text()) if not re.match(r"\w+:", link)}
 
     assert not [target for target in targets if not (page.parent / target).exists()]
+
+
+def test_the_reference_has_a_place_for_the_role_of_every_plugin() -> None:
+    shown = re.findall(r"^<!-- plugins: (\S+) -->$", (ROOT / "docs/reference/plugins.md").read_text(), re.MULTILINE)
+    registry = Registry()
+
+    assert {registry.type(name).roles[0] for name in registry.types} <= set(shown)
 
 
 @pytest.mark.parametrize("name", MODULES_WITH_DOCTESTS)
