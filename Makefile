@@ -4,8 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Every distribution under plugins/ lives in one environment with the root package, editable.
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
-TYPED := $(wildcard inferencesched tests bench examples)
-BENCHES := $(sort $(wildcard bench/bench_*.py))
+TYPED := $(wildcard inferencesched tests docs bench examples)
+BENCHES := $(sort $(wildcard bench/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint docs bench clean
@@ -46,7 +46,8 @@ docs: $(READY) ## build the documentation site into build/docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
 
 bench: $(READY) ## run the benchmarks; PEERS=1 measures the peers too
-	@set -e; for script in $(BENCHES); do echo "== $$script"; $(BIN)/python $$script $(if $(PEERS),--peers); done
+	@set -e; for script in $(BENCHES); do echo "== $$script"; \
+	  $(BIN)/python $$script $(if $(PEERS),$$(grep -qe --peers $$script && echo --peers)); done
 
 clean: ## remove what was built and cached, but not .venv
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
