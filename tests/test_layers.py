@@ -67,7 +67,7 @@ def part_at(where: str) -> str:
 
 def package_problems(where: str, source: str) -> list[str]:
     """Return one line for each import or use in a module of the package that its layer forbids."""
-    part, tree = part_at(where), ast.parse(source)
+    part, tree = part_at(where), ast.parse(source, where)
     if part == TESTING:
         return []
     if part not in LAYER_OF:
@@ -113,7 +113,7 @@ def guest_problems(where: str, source: str, reference: set[str], strangers: set[
     `reference` is what the API reference shows; `strangers` are the packages of other plugins.
     """
     problems = []
-    for line, name in imports(ast.parse(source)):
+    for line, name in imports(ast.parse(source, where)):
         arrow, segments = f"{where}:{line} → {name}", name.split(".")
         if segments[0] in strangers:
             problems.append(f"{arrow} (another plugin)")
