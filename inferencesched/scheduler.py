@@ -53,6 +53,7 @@ class Scheduler:
     Args:
         profiles: one profile, or several by name; several need a `handler`.
         handler: decides which profiles run and which one answers; without one, the single profile does.
+        plugins: further plugins of the configuration, that stand in no profile; observers among them are told.
         rng: the only source of chance; the same seed and calls give the same decisions.
         table: facts; a new one by default (give one to set its `max_age`).
         observers: told what happens, besides those plugins that are observers themselves.
@@ -77,6 +78,7 @@ class Scheduler:
         profiles: Profile | Mapping[str, Profile],
         *,
         handler: ProfileHandler | Named | None = None,
+        plugins: Iterable[object] = (),
         rng: random.Random,
         table: EndpointTable | None = None,
         observers: Iterable[Observer] = (),
@@ -88,7 +90,7 @@ class Scheduler:
         self._rng = rng
         self._isolation = Isolation() if isolation is None else isolation
         self._observers = tuple(observers)
-        self._setup = self._assemble(profiles, handler, generation=1)
+        self._setup = self._assemble(profiles, handler, plugins, generation=1)
         self._isolation.observe(self._plugin_failed)
         for endpoint in self.table.endpoints:
             self.ledger.add(endpoint)
@@ -251,7 +253,12 @@ class Scheduler:
     # --- configuration and state -----------------------------------------------------------------------------------
 
     def reconfigure(
-        self, profiles: Profile | Mapping[str, Profile], *, handler: ProfileHandler | Named | None = None, now: float
+        self,
+        profiles: Profile | Mapping[str, Profile],
+        *,
+        handler: ProfileHandler | Named | None = None,
+        plugins: Iterable[object] = (),
+        now: float,
     ) -> int:
         """Put another configuration in force, whole or not at all; the fleet, its facts and all leases stay.
 
@@ -260,7 +267,7 @@ class Scheduler:
         Returns:
             The new generation.
         """
-        setup = self._assemble(profiles, handler, generation=self.generation + 1)
+        setup = self._assemble(profiles, handler, plugins, generation=self.generation + 1)
         kept = {id(named.plugin) for named in self._setup.plugins}
         predecessors = {(named.name, type(named.plugin)): named.plugin for named in self._setup.plugins}
         by_name = {endpoint.name: endpoint for endpoint in self.table.endpoints}
@@ -290,7 +297,12 @@ class Scheduler:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _assemble(
-        self, profiles: Profile | Mapping[str, Profile], handler: ProfileHandler | Named | None, *, generation: int
+        self,
+        profiles: Profile | Mapping[str, Profile],
+        handler: ProfileHandler | Named | None,
+        further: Iterable[object],
+        *,
+        generation: int,
     ) -> _Setup:
         by_name = {profiles.name: profiles} if isinstance(profiles, Profile) else dict(profiles)
         if not by_name:
@@ -302,6 +314,7 @@ class Scheduler:
         everything = [named for profile in by_name.values() for named in profile.plugins]
         if named_handler is not None:
             everything.append(named_handler)
+        everything += map(Named.of, further)
         plugins = tuple({id(named.plugin): named for named in everything}.values())
         producers = in_order(named for profile in by_name.values() for named in profile.producers)
         listeners = [*(n.plugin for n in plugins if isinstance(n.plugin, Observer)), *self._observers]

@@ -70,7 +70,15 @@ class Config:
             options: further arguments of `Scheduler`.
         """
         own = assemble(self._spec, self._registry, [], [])
-        return Scheduler(own.profiles, handler=own.handler, rng=rng, **options)
+        return Scheduler(own.profiles, handler=own.handler, plugins=own.plugins.values(), rng=rng, **options)
+
+    def apply_to(self, scheduler: Scheduler, *, now: float) -> int:
+        """Put this configuration in force in a running scheduler, and return the new generation.
+
+        What plugins of the same name and type remember is taken over; endpoints, facts and leases stay.
+        """
+        own = assemble(self._spec, self._registry, [], [])
+        return scheduler.reconfigure(own.profiles, handler=own.handler, plugins=own.plugins.values(), now=now)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return what is in force as a document: defaults shown, what was put in written out.
