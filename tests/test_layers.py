@@ -5,6 +5,7 @@ Imports are read from the source, never executed. An import is known by its dott
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +134,12 @@ def test_no_module_imports_from_a_layer_above_its_own() -> None:
     problems = [p for where, source in sources(ROOT / PACKAGE) for p in package_problems(where, source)]
 
     assert not problems, "\n" + "\n".join(problems)
+
+
+def test_the_design_page_shows_the_same_layers() -> None:
+    rows = re.findall(r"^\| \d \w+ \| (.*?) \|", (ROOT / "DESIGN.md").read_text(), re.MULTILINE)
+
+    assert [set(re.findall(r"`(\w+)`", row)) for row in rows] == [parts - {PACKAGE, "__main__"} for parts in LAYERS]
 
 
 def test_plugins_and_examples_come_in_through_public_doors(reference: set[str]) -> None:
