@@ -231,7 +231,11 @@ class Decision:
         others: leases of further stages (the prefill endpoint of a disaggregated pair).
         passes: one receipt for each profile that ran, by name.
         primary: the profile that chose `endpoint`.
-        headers: what the host must add to the forwarded request.
+        headers: what the host must set on the forwarded request (see `forward`).
+        owned_headers: what the host must not forward as the client sent it.
+        response_headers: what the host must set on the response.
+        primary_port: the port of the endpoint's host to send to, where that is not the endpoint's own (see `address`).
+        message: what this answer had to do without, in a sentence ("no prefill endpoint: …"); mostly empty.
         generation: of the configuration that decided.
         now: when it was decided.
     """
@@ -248,6 +252,26 @@ class Decision:
     others: tuple[Lease, ...] = ()
     headers: Mapping[str, str] = attrs.field(factory=lambda: MappingProxyType({}))
     skipped: tuple[Skip, ...] = ()
+    owned_headers: tuple[str, ...] = ()
+    response_headers: Mapping[str, str] = attrs.field(factory=lambda: MappingProxyType({}))
+    primary_port: int | None = None
+    message: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where to send the request: the endpoint's address, or the port that its data-parallel ranks share."""
+        if self.primary_port is None:
+            return self.endpoint.address
+        host, colon, port = self.endpoint.address.rpartition(":")
+        is_port = colon and port.isdigit()
+        return f"{host if is_port else self.endpoint.address}:{self.primary_port}"
+
+    def forward(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return the client's headers as they must be forwarded: names in lower case, ours in place of the client's."""
+        kept = {name.lower(): value for name, value in headers.items()}
+        for name in self.owned_headers:
+            kept.pop(name.lower(), None)
+        return kept | {name.lower(): value for name, value in self.headers.items()}
 
     @property
     def leases(self) -> tuple[Lease, ...]:
@@ -264,6 +288,7 @@ class Decision:
         if self.fallbacks:
             out.append(f"fallbacks, in order: {', '.join(e.name for e in self.fallbacks)}")
         out += [f"{lease.stage}: {lease.endpoint.name}" for lease in self.others]
+        out += [self.message] if self.message else []
         out += [f"! {s.role} {s.plugin} skipped: {s.error}" for s in self.skipped]
         for each in self.passes.values():
             out += each.lines()
@@ -276,10 +301,12 @@ class Decision:
             "request_id": self.request_id,
             "model": self.model,
             "endpoint": self.endpoint.name,
-            "address": self.endpoint.address,
+            "address": self.address,
             "fallbacks": [e.name for e in self.fallbacks],
             "stages": {lease.stage: lease.endpoint.name for lease in self.others},
             "headers": dict(self.headers),
+            "response_headers": dict(self.response_headers),
+            "message": self.message,
             "primary": self.primary,
             "generation": self.generation,
             "now": self.now,

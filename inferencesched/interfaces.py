@@ -5,8 +5,9 @@ class may take several (a producer that also learns from what happened is a Prod
 positional-only, so authors name them as they like; they are few and are objects, so what grows is the object and never
 the signature.
 
-One verb per role: a filter *keeps*, a scorer *scores*, a picker *picks*, a producer *produces*, a profile handler
-*chooses* profiles and *concludes*; an observer is *told*, in the past tense.
+One verb per role: an annotator *annotates*, a producer *produces*, a filter *keeps*, a scorer *scores*, a picker
+*picks*, a profile handler *chooses* profiles and *concludes*, a decider *disaggregates*; an observer is *told*, in the
+past tense.
 
 What holds for all of them:
 
@@ -42,12 +43,15 @@ from inferencesched.endpoints import BoolArray, Endpoint, EndpointBatch, FloatAr
 from inferencesched.request import Request
 
 __all__ = [
+    "Annotator",
     "Conclusion",
+    "Decider",
     "Filter",
     "Observer",
     "Picker",
     "Producer",
     "ProfileHandler",
+    "Responder",
     "Scorer",
     "Stateful",
     "roles_of",
@@ -112,6 +116,19 @@ class Producer(Protocol):
         ...
 
 
+@runtime_checkable
+class Annotator(Protocol):
+    """Reads off a request what others want to know: its session, its tenant (upstream: RequestHeaderProcessor)."""
+
+    def annotate(self, request: Request, /) -> Mapping[str, object]:
+        """Return attributes by name; they are added to ``request.attributes``.
+
+        Called once per request, before any producer; each annotator sees what earlier ones found. Must be pure. Of two
+        that give one name the first is believed; ``<name>/<the plugin's name>`` tells them apart.
+        """
+        ...
+
+
 @attrs.frozen
 class Conclusion:
     """What a ProfileHandler made of the passes: the one that decides, and what else to do.
@@ -119,14 +136,19 @@ class Conclusion:
     Attributes:
         primary: the profile whose pick is the answer; None rejects the request.
         stages: further profiles whose first pick must be leased too (``("prefill",)``).
-        headers: to be added to the forwarded request.
-        message: why there is no answer, when `primary` is None.
+        headers: to be set on the forwarded request.
+        message: why there is no answer, when `primary` is None; else what the answer had to do without.
+        owned_headers: names that only a scheduler may set: what the client sent under them must not be forwarded.
+        primary_port: where the ranks of a data-parallel server share one port: send to this port of the endpoint's
+            host, and name the endpoint itself in the header ``x-data-parallel-host-port``.
     """
 
     primary: str | None
     stages: tuple[str, ...] = ()
     headers: Mapping[str, str] = attrs.field(factory=dict)
     message: str = ""
+    owned_headers: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    primary_port: int | None = attrs.field(default=None, kw_only=True)
 
 
 @runtime_checkable
@@ -143,6 +165,27 @@ class ProfileHandler(Protocol):
 
     def conclude(self, request: Request, passes: Mapping[str, Pass], /) -> Conclusion:
         """Return the outcome. Called once, after the loop."""
+        ...
+
+
+@runtime_checkable
+class Decider(Protocol):
+    """Says whether a stage of its own is worth its while for a request (upstream: the deciders of P/D and E/P/D)."""
+
+    def disaggregate(self, request: Request, chosen: Pass | None, /) -> bool:
+        """Return whether to run the stage. Must be pure; may be asked more than once about one request.
+
+        `chosen` is the receipt of the decode stage; None when that stage has not run yet.
+        """
+        ...
+
+
+@runtime_checkable
+class Responder(Protocol):
+    """Has something to tell the client along with the answer (upstream: ResponseHeaderProcessor)."""
+
+    def response_headers(self, request: Request, decision: Decision, /) -> Mapping[str, str]:
+        """Return headers to set on the response. Called once per placement, and again when it moves to a fallback."""
         ...
 
 
@@ -197,6 +240,9 @@ _METHOD_OF_ROLE = {
     "picker": "pick",
     "producer": "produce",
     "profile-handler": "choose",
+    "annotator": "annotate",
+    "decider": "disaggregate",
+    "responder": "response_headers",
 }
 
 

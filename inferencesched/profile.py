@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from inferencesched.decision import Drop, Pass
+from inferencesched.decision import Decision, Drop, Pass
 from inferencesched.endpoints import BoolArray, EndpointBatch, FloatArray
 from inferencesched.errors import ConfigError, ContractError, Problem
 from inferencesched.extremes import among_the_best, largest, smallest
@@ -50,6 +50,14 @@ class Named:
     def broken(self, message: str) -> ContractError:
         """Return the error that says how this plugin broke its contract."""
         return ContractError(self.name, message, distribution=self.distribution)
+
+    def annotate(self, request: Request) -> dict[str, object]:
+        """Return the annotator's attributes; what is no mapping raises here."""
+        return dict(self.plugin.annotate(request))
+
+    def respond(self, request: Request, decision: Decision) -> dict[str, str]:
+        """Return the responder's headers; what is no mapping raises here."""
+        return dict(self.plugin.response_headers(request, decision))
 
     def keep(self, request: Request, endpoints: EndpointBatch) -> BoolArray:
         """Return the filter's mask, checked."""

@@ -22,11 +22,12 @@ import numpy as np
 from inferencesched.decision import Decision, Lease, Pass, Rejection, Skip
 from inferencesched.endpoints import Endpoint, EndpointBatch, EndpointTable
 from inferencesched.errors import ConfigError, Problem
-from inferencesched.interfaces import Conclusion, Observer, ProfileHandler, Stateful
+from inferencesched.interfaces import Annotator, Conclusion, Observer, ProfileHandler, Responder, Stateful
 from inferencesched.isolation import Isolation
 from inferencesched.ledger import Ledger
 from inferencesched.profile import Named, Profile, in_order
 from inferencesched.request import Request
+from inferencesched.vocabulary import RANK_HEADER
 
 __all__ = ["Scheduler"]
 
@@ -41,7 +42,9 @@ class _Setup:
 
     profiles: Mapping[str, Profile]
     handler: Named | None
+    annotators: tuple[Named, ...]
     producers: tuple[Named, ...]
+    responders: tuple[Named, ...]
     plugins: tuple[Named, ...]
     hooks: Mapping[str, tuple[Callable[..., None], ...]]
     generation: int
@@ -53,7 +56,8 @@ class Scheduler:
     Args:
         profiles: one profile, or several by name; several need a `handler`.
         handler: decides which profiles run and which one answers; without one, the single profile does.
-        plugins: further plugins of the configuration, that stand in no profile; observers among them are told.
+        plugins: further plugins of the configuration, that stand in no profile: observers among them are told,
+            annotators asked.
         rng: the only source of chance; the same seed and calls give the same decisions.
         table: facts; a new one by default (give one to set its `max_age`).
         observers: told what happens, besides those plugins that are observers themselves.
@@ -156,6 +160,13 @@ class Scheduler:
         wanted = frozenset(subset)
         return batch.select(np.array([e.name in wanted or e.address in wanted for e in batch.endpoints], np.bool_))
 
+    def annotate(self, request: Request, *, now: float) -> Request:
+        """Return `request` with what the annotators read off it, for a host that wants to know before it schedules."""
+        self._isolation.now = now
+        annotated = self._annotate(request)
+        self._isolation.drain()
+        return annotated
+
     def schedule(
         self, request: Request, *, now: float, n: int = 1, subset: Collection[str] | None = None
     ) -> Decision | Rejection:
@@ -172,6 +183,7 @@ class Scheduler:
         batch = self.candidates(now=now, subset=subset)
         if not len(batch):
             return self._reject(request, {}, (), self._nobody(subset), now=now)
+        request = self._annotate(request)
         for producer in setup.producers:
             batch = guard.call(producer.name, "producer", producer.produce, request, batch) or batch
         skipped = guard.drain()
@@ -196,12 +208,15 @@ class Scheduler:
         """
         if not self.ledger.release(decision.lease):
             return None
+        request = self.annotate(request, now=now)
         for place, target in enumerate(decision.fallbacks):
             if target.name in self.table and self.table[target.name] == target:
                 lease = attrs.evolve(decision.lease, endpoint=target)
                 lease = self._open(lease, now=now)
                 rest = decision.fallbacks[place + 1 :]
-                moved = attrs.evolve(decision, endpoint=target, lease=lease, fallbacks=rest, now=now)
+                headers = _headers(decision.headers, target, decision.primary_port)
+                moved = attrs.evolve(decision, endpoint=target, lease=lease, fallbacks=rest, headers=headers, now=now)
+                moved = self._respond(request, moved)
                 self._tell("moved", request, moved, decision.endpoint, now=now)
                 return moved
         self._tell("finished", decision.request_id, decision.endpoint, "error", now=now)
@@ -319,7 +334,33 @@ class Scheduler:
         producers = in_order(named for profile in by_name.values() for named in profile.producers)
         listeners = [*(n.plugin for n in plugins if isinstance(n.plugin, Observer)), *self._observers]
         hooks = {name: _overriding(listeners, name) for name in _HOOKS}
-        return _Setup(MappingProxyType(by_name), named_handler, producers, plugins, hooks, generation)
+        return _Setup(
+            MappingProxyType(by_name),
+            named_handler,
+            tuple(named for named in plugins if isinstance(named.plugin, Annotator)),
+            producers,
+            tuple(named for named in plugins if isinstance(named.plugin, Responder)),
+            plugins,
+            hooks,
+            generation,
+        )
+
+    def _annotate(self, request: Request) -> Request:
+        for named in self._setup.annotators:
+            found = self._isolation.call(named.name, "annotator", named.annotate, request)
+            if found:
+                mine = {f"{attribute}/{named.name}": value for attribute, value in found.items()}
+                request = attrs.evolve(request, attributes={**found, **mine, **request.attributes})
+        return request
+
+    def _respond(self, request: Request, decision: Decision) -> Decision:
+        if not self._setup.responders:
+            return decision
+        headers: dict[str, str] = {}
+        for named in self._setup.responders:
+            headers |= self._isolation.call(named.name, "responder", named.respond, request, decision) or {}
+        skipped = decision.skipped + self._isolation.drain()
+        return attrs.evolve(decision, response_headers=MappingProxyType(headers), skipped=skipped)
 
     def _consult(
         self,
@@ -373,9 +414,13 @@ class Scheduler:
             self._setup.generation,
             now,
             tuple(self._open(_wanted(request, passes[stage]), now=now) for stage in stages),
-            conclusion.headers,
+            _headers(conclusion.headers, endpoint, conclusion.primary_port),
             skipped,
+            conclusion.owned_headers,
+            primary_port=conclusion.primary_port,
+            message=conclusion.message,
         )
+        decision = self._respond(request, decision)
         self._tell("assigned", request, decision, now=now)
         return decision
 
@@ -392,7 +437,8 @@ class Scheduler:
     def _reject(
         self, request: Request, passes: dict[str, Pass], skipped: tuple[Skip, ...], message: str, *, now: float
     ) -> Rejection:
-        drops = [drop for each in passes.values() for drop in each.drops]
+        failed = [each for each in passes.values() if not each.picked] or list(passes.values())
+        drops = [drop for each in failed for drop in each.drops]
         contended = any(drop.transient for drop in drops)
         counts = " · ".join(f"{len(drop.endpoints)} removed by {drop.filter} ({drop.why})" for drop in drops)
         known = next((len(each.candidates) for each in passes.values()), 0)
@@ -445,6 +491,10 @@ class Scheduler:
 
 def _overriding(listeners: Iterable[Observer], hook: str) -> tuple[Callable[..., None], ...]:
     return tuple(getattr(each, hook) for each in listeners if getattr(type(each), hook) is not getattr(Observer, hook))
+
+
+def _headers(headers: Mapping[str, str], endpoint: Endpoint, primary_port: int | None) -> Mapping[str, str]:
+    return MappingProxyType(headers if primary_port is None else {**headers, RANK_HEADER: endpoint.address})
 
 
 def _wanted(request: Request, chosen: Pass) -> Lease:

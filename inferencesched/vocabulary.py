@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["COLUMNS", "PRODUCED", "SET_COLUMNS"]
+__all__ = ["COLUMNS", "PRODUCED", "RANK_HEADER", "SET_COLUMNS", "UPSTREAM_ATTRIBUTES"]
 
 COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -35,9 +35,13 @@ PRODUCED: Mapping[str, str] = MappingProxyType(
     {
         "prompt_tokens": "tokens of the request's prompt, equal in every row (TokenizedPrompt)",
         "prefix_matched_tokens": "leading prompt tokens this endpoint holds in cache (MatchBlocks × BlockSizeTokens)",
+        "prefix_cached_tokens": "the same, whatever tier of memory holds them (CachedBlockCount × BlockSizeTokens)",
         "prefix_total_tokens": "prompt tokens that could match, in whole blocks (TotalBlocks × BlockSizeTokens)",
         "uncached_request_tokens": "work this request would add here (UncachedRequestTokens)",
         "estimated_output_tokens": "the part of it that is output still to be decoded",
+        "predicted_ttft": "seconds to the first token if the request went here now (LatencyPredictionInfo.TTFT)",
+        "encoder_cache_matched_items": "media of the request that this endpoint has encoded before (matched items)",
+        "encoder_cache_request_items": "different media in the request, equal in every row (request items)",
     }
 )
 """Facts about one request on each endpoint: made by a Producer, for that decision only."""
@@ -48,3 +52,19 @@ SET_COLUMNS: Mapping[str, str] = MappingProxyType(
         "waiting_adapters": "LoRA adapters with queued requests (WaitingModels)",
     }
 )
+
+UPSTREAM_ATTRIBUTES: Mapping[str, str] = MappingProxyType(
+    {
+        "WaitingQueueSize": "waiting_requests",
+        "RunningRequestsSize": "running_requests",
+        "KVCacheUsagePercent": "kv_cache_utilization",
+        "GPUUtilization": "accelerator_utilization",
+        "MaxActiveModels": "max_active_adapters",
+        "CacheBlockSize": "cache_block_size_tokens",
+        "CacheNumBlocks": "cache_num_blocks",
+    }
+)
+"""The columns that the Endpoint Picker knows under another name; an attribute that is not here is a column itself."""
+
+RANK_HEADER = "x-data-parallel-host-port"
+"""Names the data-parallel rank to the server in front of it, where the ranks share one port."""
