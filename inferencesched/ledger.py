@@ -23,6 +23,7 @@ from collections import OrderedDict
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from inferencesched.decision import Lease
 from inferencesched.endpoints import Endpoint, FloatArray
@@ -95,7 +96,7 @@ class Ledger:
         self._tokens: FloatArray = np.zeros(0)
         # Ordered by last touch, oldest first: the reaper looks at the front only.
         self._open: OrderedDict[Lease, _Open] = OrderedDict()
-        self._rows_of: tuple[tuple[Endpoint, ...], np.ndarray] = ((), np.zeros(0, np.intp))
+        self._aligned: tuple[tuple[Endpoint, ...], NDArray[np.intp]] | None = None  # rows of the last `columns`
         self.reserved_total = 0
         self.released_total = 0
         self.reaped_total = 0
@@ -121,7 +122,7 @@ class Ledger:
             grown[0, :size], grown[1, :size] = self._requests, self._tokens
             self._requests, self._tokens = grown[0], grown[1]
         self._slots[endpoint.instance] = self._free.pop()
-        self._rows_of = ((), self._rows_of[1])
+        self._aligned = None
 
     def remove(self, endpoint: Endpoint) -> tuple[Lease, ...]:
         """Close an instance's account and return the leases that were open on it; again: nothing happens."""
@@ -134,7 +135,7 @@ class Ledger:
         self.removed_total += len(orphans)
         self._requests[slot] = self._tokens[slot] = 0.0
         self._free.append(slot)
-        self._rows_of = ((), self._rows_of[1])
+        self._aligned = None
         return orphans
 
     def reserve(
@@ -226,13 +227,13 @@ class Ledger:
         Raises:
             LifecycleError: one of them has no account.
         """
-        if self._rows_of[0] is not endpoints:
+        if self._aligned is None or self._aligned[0] is not endpoints:
             try:
                 rows = np.array([self._slots[endpoint.instance] for endpoint in endpoints], np.intp)
             except KeyError as missing:
                 raise LifecycleError(f"endpoint instance {missing} is not in the ledger") from None
-            self._rows_of = (endpoints, rows)
-        rows = self._rows_of[1]
+            self._aligned = (endpoints, rows)
+        rows = self._aligned[1]
         return {"in_flight_requests": self._requests[rows], "in_flight_tokens": self._tokens[rows]}
 
     def audit(self) -> Audit:
