@@ -13,6 +13,7 @@ at github.com/kvcache-ai/Mooncake, Apache-2.0): JSON lines with `timestamp` (mil
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator
@@ -57,11 +58,18 @@ class TraceRequest:
 
 @attrs.frozen
 class Trace:
-    """Requests in the order of arrival, and the size of the blocks their prompts are told in."""
+    """Requests in the order of arrival, each with its own id, and the size of the blocks their prompts are told in."""
 
     name: str
-    block_tokens: int
+    block_tokens: int = attrs.field(validator=attrs.validators.ge(1))
     requests: tuple[TraceRequest, ...] = attrs.field(repr=False)
+
+    @requests.validator
+    def _is_in_order(self, attribute: attrs.Attribute[Any], value: tuple[TraceRequest, ...]) -> None:
+        if any(after.arrival < before.arrival for before, after in itertools.pairwise(value)):
+            raise ValueError("requests must be in the order of their arrival")
+        if len({request.id for request in value}) < len(value):
+            raise ValueError("two requests have the same id")
 
     def __len__(self) -> int:
         return len(self.requests)

@@ -1,0 +1,222 @@
+"""Comparing policies on one workload: the options, the progress bar, the table and the files that commands share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import attrs
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from inferencesched.cli.output import progress_console
+from inferencesched.decision import Decision
+from inferencesched.sim.fleet import Event, FleetSpec
+from inferencesched.sim.hardware import ENGINES
+from inferencesched.sim.policies import Policy, build_scheduler
+from inferencesched.sim.replay import Result, replay
+from inferencesched.sim.report import Summary, summarize
+from inferencesched.sim.trace import Trace
+
+__all__ = ["Comparison", "compare", "comparison_table", "fleet_options", "headline", "write_report"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_BASELINES = ("round-robin", "random")
+
+
+@attrs.frozen
+class Comparison:
+    """The same requests on the same fleet under several policies, and one decision to look at."""
+
+    trace: Trace
+    fleet: FleetSpec
+    seed: int
+    results: tuple[Result, ...]
+    summaries: tuple[Summary, ...]
+    receipt: Decision | None
+
+    @property
+    def title(self) -> str:
+        """What was compared on what, in a line."""
+        kinds = " and ".join(engine.name for engine in dict.fromkeys(self.fleet.engines))
+        return (
+            f"{self.trace.name}: {len(self.trace):,} requests in {self.trace.duration:,.0f} s"
+            f" on {len(self.fleet.engines)} × {kinds} (simulated)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain JSON values."""
+        return {
+            "trace": {
+                "name": self.trace.name,
+                "requests": len(self.trace),
+                "duration_seconds": round(self.trace.duration, 6),
+                "block_tokens": self.trace.block_tokens,
+            },
+            "fleet": {
+                "endpoints": len(self.fleet.engines),
+                "engines": sorted({engine.name for engine in self.fleet.engines}),
+                "scrape_interval_seconds": self.fleet.scrape_interval,
+            },
+            "seed": self.seed,
+            "policies": [summary.to_dict() for summary in self.summaries],
+            "receipt": None if self.receipt is None else self.receipt.to_dict(),
+        }
+
+
+def fleet_options(command: Command) -> Command:
+    """Add ``--endpoints``, ``--engine``, ``--scrape-interval`` and ``--seed``."""
+    options = [
+        click.option("--endpoints", type=click.IntRange(1, 4096), default=8, show_default=True, help="Model servers."),
+        click.option(
+            "--engine",
+            type=click.Choice(list(ENGINES)),
+            default="h100",
+            show_default=True,
+            help="What each one is.",
+        ),
+        click.option(
+            "--scrape-interval",
+            type=click.FloatRange(min=0.0),
+            default=1.0,
+            show_default=True,
+            help="Seconds between two readings of their metrics.",
+        ),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of every die that is thrown."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def compare(
+    trace: Trace, fleet: FleetSpec, policies: Mapping[str, Policy], *, seed: int, log: IO[str] | None = None
+) -> Comparison:
+    """Replay `trace` under each policy, with a progress bar on stderr.
+
+    The decision kept for its receipt is the last policy's, for the request two thirds into the trace: the caches are
+    warm by then.
+    """
+    shown = trace.requests[len(trace) * 2 // 3].id
+    receipts: list[Decision] = []
+    results = []
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("requests"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=progress_console(), transient=True) as progress:
+        bars = {name: progress.add_task(name, total=len(trace), start=False) for name in policies}
+        for name, policy in policies.items():
+            progress.start_task(bars[name])
+
+            def watch(event: Event, bar: Any = bars[name]) -> None:
+                if event.kind in ("finished", "rejected"):
+                    progress.advance(bar)
+                if event.request.id == shown and isinstance(event.outcome, Decision):
+                    receipts[:] = [event.outcome]
+
+            results.append(
+                replay(
+                    trace,
+                    fleet,
+                    lambda rng, policy=policy: build_scheduler(policy, rng=rng),  # type: ignore[misc]
+                    policy=name,
+                    seed=seed,
+                    log=None if log is None else lambda line: log.write(line + "\n"),
+                    watch=watch,
+                )
+            )
+    summaries = tuple(map(summarize, results))
+    return Comparison(trace, fleet, seed, tuple(results), summaries, receipts[0] if receipts else None)
+
+
+@attrs.frozen
+class _Column:
+    """A column of the table: its head, its number, how it is written, and whether less is better."""
+
+    head: str
+    number: Callable[[Summary], float]
+    form: str
+    scale: float = 1.0
+    less_is_better: bool = True
+
+    def cells(self, summaries: Sequence[Summary]) -> Iterable[str]:
+        """Return one text for each policy, the best in bold."""
+        texts = [self._text(self.number(summary) * self.scale) for summary in summaries]
+        known = [float(text.rstrip("%")) for text in texts if text != "–"]
+        best = (min(known) if self.less_is_better else max(known)) if known else math.nan
+        return [f"[bold]{text}[/bold]" if text != "–" and float(text.rstrip("%")) == best else text for text in texts]
+
+    def _text(self, number: float) -> str:
+        return "–" if math.isnan(number) else format(number, self.form)
+
+
+_COLUMNS = (
+    _Column("TTFT s\np50", lambda s: s.ttft.p50, ".2f"),
+    _Column("\np90", lambda s: s.ttft.p90, ".2f"),
+    _Column("\np99", lambda s: s.ttft.p99, ".2f"),
+    _Column("TPOT ms\np50", lambda s: s.tpot.p50, ".1f", 1000.0),
+    _Column("\np90", lambda s: s.tpot.p90, ".1f", 1000.0),
+    _Column("prefix\nhits", lambda s: s.hit_ratio_blocks, ".1%", less_is_better=False),
+    _Column("load skew\nmax/mean", lambda s: s.load_skew, ".2f"),
+    _Column("makespan\ns", lambda s: s.makespan, ".0f"),
+)
+
+
+def comparison_table(summaries: Sequence[Summary]) -> Table:
+    """Return the table of the policies' numbers; the best of each column is bold."""
+    table = Table(box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
+    table.add_column("\npolicy")
+    for column in _COLUMNS:
+        table.add_column(column.head, justify="right")
+    cells = [list(column.cells(summaries)) for column in _COLUMNS]
+    has_rejections = any(summary.rejected for summary in summaries)
+    if has_rejections:
+        table.add_column("\nrejected", justify="right")
+        cells.append([str(summary.rejected) for summary in summaries])
+    for row, summary in enumerate(summaries):
+        table.add_row(summary.policy, *(column[row] for column in cells))
+    return table
+
+
+def headline(summaries: Sequence[Summary], policy: str) -> str | None:
+    """Return one sentence that says how `policy` did against the better of random and round-robin, or None without them."""
+    ours = next((s for s in summaries if s.policy == policy), None)
+    rivals = [s for s in summaries if s.policy in _BASELINES]
+    if ours is None or not rivals:
+        return None
+    rival = min(rivals, key=lambda s: s.ttft.p90)
+    return (
+        f"{policy} against {rival.policy}: half of all first tokens within {ours.ttft.p50:.2f} s, not"
+        f" {rival.ttft.p50:.2f} s; nine in ten within {ours.ttft.p90:.2f} s, not {rival.ttft.p90:.2f} s;"
+        f" {ours.hit_ratio_blocks:.0%} of prompt blocks from cache, not {rival.hit_ratio_blocks:.0%}."
+    )
+
+
+def write_report(comparison: Comparison, out: Path, *, command: str) -> list[Path]:
+    """Write the plot and the HTML report to `out`; return what was written."""
+    from inferencesched.sim.html import render_report  # noqa: PLC0415 - matplotlib and jinja2 take a second
+    from inferencesched.sim.plot import draw_comparison  # noqa: PLC0415
+
+    out.mkdir(parents=True, exist_ok=True)
+    png, page = out / "comparison.png", out / "report.html"
+    png.write_bytes(draw_comparison(comparison.results, "png"))
+    page.write_text(
+        render_report(
+            comparison.trace,
+            comparison.fleet,
+            comparison.results,
+            seed=comparison.seed,
+            command=command,
+            receipt="" if comparison.receipt is None else comparison.receipt.explain(),
+        ),
+        encoding="utf-8",
+    )
+    return [png, page]
