@@ -1,0 +1,106 @@
+"""The contract of an Observer."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import BuiltinFunctionType, FunctionType, ModuleType
+
+import attrs
+import numpy as np
+
+from inferencesched.interfaces import Observer
+from inferencesched.testing.clauses import Contract, Result
+from inferencesched.testing.stories import TUMULTS, Story, fresh, life_of_a_request, life_of_an_endpoint
+from inferencesched.testing.values import add_value_clauses
+
+__all__ = ["OBSERVER", "check_observer"]
+
+OBSERVER = Contract("observer")
+
+_LAPS = (128, 512, 2048, 8192, 32768)
+"""Memory is measured after so many repetitions; what still grows in the last step is taken for boundless."""
+
+_LEAK = 8
+"""Bytes per repetition: the least that remembering anything costs, a pointer."""
+
+
+@OBSERVER.clause(TUMULTS)
+def any_order(observer: Observer, story: Story) -> str | None:
+    """Calls may come in any order, about strangers, twice: a second finish or a late one is no error."""
+    story.tell(observer)
+    return None
+
+
+@attrs.frozen(eq=False)
+class Churn:
+    """A story told again and again, each time about somebody else."""
+
+    story: Callable[[int], Story]
+
+    def smaller(self) -> Iterator[Churn]:
+        """Yield nothing: it takes many to show it."""
+        return iter(())
+
+    def __str__(self) -> str:
+        return "\n".join(["  again and again, each time of somebody else:", str(self.story(1))])
+
+
+@OBSERVER.clause([Churn(life_of_an_endpoint)])
+def forgets_endpoints(observer: Observer, churn: Churn) -> str | None:
+    """What is known of an endpoint is forgotten when it is removed: memory stays bounded however many come and go."""
+    return _grows(observer, churn)
+
+
+@OBSERVER.clause([Churn(life_of_a_request)])
+def forgets_requests(observer: Observer, churn: Churn) -> str | None:
+    """What is known of a request is forgotten some time after its end: memory stays bounded however many come."""
+    return _grows(observer, churn)
+
+
+add_value_clauses(OBSERVER, with_memory=True)
+
+
+def check_observer(observer: Observer, expected: Mapping[str, str] | None = None) -> tuple[Result, ...]:
+    """Check everything that an observer promises; see `check_filter` for arguments and errors.
+
+    Copies of it are told stories; the observer itself hears nothing, unless it cannot be copied.
+
+    >>> from inferencesched import Observer
+    >>> @attrs.frozen
+    ... class Deaf(Observer): ...
+    >>> all(result.ok for result in check_observer(Deaf()))
+    True
+    """
+    __tracebackhide__ = True
+    return OBSERVER.check(observer, expected)
+
+
+def _grows(observer: Observer, churn: Churn) -> str | None:
+    listener, told, before = fresh(observer), 0, 0
+    grown: list[str] = []
+    for laps in _LAPS:
+        for number in range(told, laps):
+            for call in churn.story(number).calls:
+                call.make(listener)
+        size = _reach(listener)
+        if grown and size - before < _LEAK * (laps - told):
+            return None
+        told, before = laps, size
+        grown.append(f"{size} bytes after {laps}")
+    return f"its memory grows without end: {', '.join(grown)}"
+
+
+def _reach(root: object) -> int:
+    """Return the bytes of everything that an object leads to, code aside."""
+    seen: set[int] = set()
+    todo, size = [root], 0
+    while todo:
+        each = todo.pop()
+        if id(each) in seen or isinstance(each, type | ModuleType | FunctionType | BuiltinFunctionType):
+            continue
+        seen.add(id(each))
+        size += each.nbytes if isinstance(each, np.ndarray) else sys.getsizeof(each)
+        todo.extend(gc.get_referents(each))
+    return size
