@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -26,7 +26,7 @@ _PREFIX = "tag:yaml.org,2002:"
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser with the scalars of YAML 1.2, but for the booleans, which stay those of 1.1 as they do in Go."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 — so declared in PyYAML
 
 
 for _tag, _pattern, _first in (
