@@ -166,12 +166,15 @@ class Pass:
         }
 
     def _facts(self, column: str) -> dict[str, Any]:
+        """What was known of a column: on the picked endpoint, over all candidates, how old, and on how many not."""
         values, ages = self.candidates[column], self.candidates.age(column)
-        known = ages[~np.isnan(ages)]
-        oldest = float(known.max()) if known.size else None
+        known, aged = values[~np.isnan(values)], ages[~np.isnan(ages)]
         return {
-            "unknown": int(np.count_nonzero(np.isnan(values))),
-            "oldest_s": oldest if oldest is None else round(oldest, 6),
+            "picked": _plain(self.kept[column][self.picked[0]]) if self.picked else None,
+            "least": _plain(known.min()) if known.size else None,
+            "most": _plain(known.max()) if known.size else None,
+            "unknown": int(len(values) - known.size),
+            "oldest_s": round(float(aged.max()), 6) if aged.size else None,
         }
 
     def lines(self) -> list[str]:
@@ -185,7 +188,7 @@ class Pass:
             out.append(f"  tie: {self.tied} endpoints share the best total, one of them was drawn")
         elif self.picked and not math.isnan(self.margin):
             out.append(f"  margin over the best other endpoint: {self.margin:+.4f}")
-        out += [f"  fact {line}" for line in map(self._fact_line, self.consumed) if line]
+        out += [f"  fact {self._fact_line(column)}" for column in self.consumed]
         return out
 
     def _table(self) -> list[str]:
@@ -209,14 +212,13 @@ class Pass:
 
     def _fact_line(self, column: str) -> str:
         facts = self._facts(column)
+        if facts["least"] is None:
+            return f"{column}: unknown everywhere"
+        spread = f"{facts['least']:g} to {facts['most']:g}" if facts["least"] != facts["most"] else f"{facts['most']:g}"
+        there = f"{facts['picked']:g} there, " if facts["picked"] is not None else ""
+        age = "as of now" if facts["oldest_s"] is None else f"at most {facts['oldest_s']:.3f} s old"
         unknown = f", unknown on {facts['unknown']} of {len(self.candidates)}" if facts["unknown"] else ""
-        if facts["oldest_s"] is None:
-            return (
-                f"{column}: unknown everywhere"
-                if facts["unknown"] == len(self.candidates)
-                else f"{column}: as of now{unknown}"
-            )
-        return f"{column}: at most {facts['oldest_s']:.3f} s old{unknown}"
+        return f"{column}: {there}{spread} in all, {age}{unknown}"
 
 
 @attrs.frozen(eq=False)

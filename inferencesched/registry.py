@@ -34,6 +34,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "active-request-scorer": "inferencesched.builtin.scorers:ActiveRequestScorer",
         "approx-prefix-cache-producer": "inferencesched.prefix.producer:ApproxPrefixCacheProducer",
+        "expected-work-scorer": "inferencesched.builtin.work:ExpectedWorkScorer",
         "inflight-load-producer": "inferencesched.builtin.producers:InflightLoadProducer",
         "kv-cache-utilization-scorer": "inferencesched.builtin.scorers:KvCacheUtilizationScorer",
         "label-selector-filter": "inferencesched.builtin.filters:LabelSelectorFilter",

@@ -44,7 +44,7 @@ def test_explain_shows_who_was_dropped_how_everyone_scored_and_what_was_known(sc
         "  *  e0        1.000 → 0.667    0.500 → 0.167                   0.8333\n"
         "  2  e1        0.000 → 0.000    0.500 → 0.167                   0.1667\n"
         "  margin over the best other endpoint: +0.6667\n"
-        "  fact waiting_requests: at most 5.000 s old\n"
+        "  fact waiting_requests: 0 there, 0 to 2 in all, at most 5.000 s old\n"
         "  fact kv_cache_utilization: unknown everywhere"
     )
 
@@ -59,8 +59,9 @@ def test_to_dict_is_json_and_says_the_same(scheduler: Scheduler) -> None:
         {"filter": "label-selector-filter", "why": "zone = a", "transient": False, "endpoints": ["e2"]}
     ]
     assert only["endpoints"][0]["scores"]["queue-scorer"] == {"raw": 1.0, "weighted": 0.666666667}
-    assert only["facts"]["waiting_requests"] == {"unknown": 0, "oldest_s": 5.0}
-    assert only["facts"]["kv_cache_utilization"] == {"unknown": 3, "oldest_s": None}
+    assert only["facts"]["waiting_requests"] == {"picked": 0, "least": 0, "most": 2, "unknown": 0, "oldest_s": 5.0}
+    unknown = {"picked": None, "least": None, "most": None, "unknown": 3, "oldest_s": None}
+    assert only["facts"]["kv_cache_utilization"] == unknown
 
 
 def test_k3_no_receipt_contains_prompt_or_credentials(scheduler: Scheduler) -> None:

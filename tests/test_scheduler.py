@@ -24,6 +24,7 @@ from inferencesched import (
     Rejection,
     Request,
     Scheduler,
+    load_config,
 )
 from inferencesched.decision import Pass
 from inferencesched.interfaces import Conclusion
@@ -35,20 +36,10 @@ def least_in_flight(**options: Any) -> Profile:
     return Profile(scorers=[(create("active-request-scorer"), 1.0)], picker=create("max-score-picker"), **options)
 
 
-def default_like() -> Profile:
-    """The shape of the default configuration: queue, KV cache, in flight and prefix, with its producers."""
-    return Profile(
-        producers=[
-            create(name) for name in ("token-producer", "approx-prefix-cache-producer", "inflight-load-producer")
-        ],
-        scorers=[
-            (create("queue-scorer"), 2.0),
-            (create("kv-cache-utilization-scorer"), 2.0),
-            (create("active-request-scorer"), 2.0),
-            (create("prefix-cache-scorer"), 3.0),
-        ],
-        picker=create("max-score-picker"),
-    )
+def default_profile() -> Profile:
+    """What `load_config` gives without a configuration."""
+    (profile,) = load_config().profiles.values()
+    return profile
 
 
 def scheduler_of(profile: Profile, endpoints: int = 3, seed: int = 1, **options: Any) -> Scheduler:
@@ -112,19 +103,48 @@ def test_a_pick_is_seen_by_the_very_next_pick() -> None:
     assert second.passes["default"].candidates["in_flight_requests"].sum() == 1
 
 
-def test_b1_a_burst_in_one_tick_spreads() -> None:
-    """64 picks over 8 idle endpoints: within 1 by least in flight, within 1.5 × the mean by the default's shape."""
-    for profile, limit in ((least_in_flight(), 8), (default_like(), 12)):
+@pytest.mark.parametrize("prompt", ["# a prompt of its own " * 300, "# short", "the same for all " * 300, "hello"])
+def test_b1_a_burst_in_one_tick_spreads(prompt: str) -> None:
+    """64 picks over 8 idle endpoints: within 1 by least in flight, within 1.5 × the mean by the default profile.
+
+    So do 64 equal prompts: a prefix hit is worth the tokens it saves, and no more.
+    """
+    for profile, limit in ((least_in_flight(), 8), (default_profile(), 12)):
         scheduler = scheduler_of(profile, endpoints=8)
         for i in range(8):
-            scheduler.update(
-                f"e{i}", {"waiting_requests": 0, "running_requests": 0, "kv_cache_utilization": 0.0}, now=0.0
-            )
+            scheduler.update(f"e{i}", {"waiting_requests": 0, "kv_cache_utilization": 0.0}, now=0.0)
 
-        picks = Counter(place(scheduler, Request(f"r{i}", "m", f"{i} prompt " * 400)).endpoint.name for i in range(64))
+        picks = Counter(
+            place(scheduler, Request(f"r{i}", "m", prompt.replace("#", str(i)))).endpoint.name for i in range(64)
+        )
 
         assert len(picks) == 8
         assert max(picks.values()) <= limit, picks
+
+
+def test_b10_a_cache_miss_goes_to_low_load_not_to_the_emptiest_cache() -> None:
+    """The endpoint with nothing cached is the busiest: a prompt nobody knows goes elsewhere."""
+    scheduler = scheduler_of(default_profile(), endpoints=2)
+    for i in range(20):
+        warm = place(scheduler, Request("w", "m", f"warm prompt number {i} " * 300), subset=["e0"])
+        scheduler.finish(warm, now=0.0)
+    for _ in range(5):
+        place(scheduler, Request("busy", "m", "x"), subset=["e1"])
+
+    assert place(scheduler, Request("r", "m", "never seen before " * 300)).endpoint.name == "e0"
+
+
+def test_a_prefix_is_worth_what_it_saves() -> None:
+    """With a long prefix cached a server that is a little busier wins; with a short one it does not."""
+    chosen = {}
+    for words in (40, 4000):
+        scheduler = scheduler_of(default_profile(), endpoints=2)
+        for _ in range(3):
+            held = place(scheduler, Request("held", "m", "word " * words), subset=["e0"])
+            scheduler.first_token(held, now=0.0)
+        chosen[words] = place(scheduler, Request("r", "m", "word " * words)).endpoint.name
+
+    assert chosen == {40: "e1", 4000: "e0"}
 
 
 def test_b3_independent_schedulers_do_not_herd() -> None:
@@ -157,7 +177,7 @@ def test_b6_an_endpoint_without_metrics_is_not_taken_for_idle() -> None:
 @pytest.mark.parametrize("prompt", [None, "", b"", (), "hi"], ids=repr)
 def test_b13_requests_without_a_usable_prompt_are_balanced(prompt: Any) -> None:
     """B12 too: nothing to match and no session: they spread over all endpoints and never stick."""
-    scheduler = scheduler_of(default_like(), endpoints=4)
+    scheduler = scheduler_of(default_profile(), endpoints=4)
 
     picks = Counter(place(scheduler, Request(f"r{i}", "m", prompt)).endpoint.name for i in range(40))
 
@@ -166,7 +186,7 @@ def test_b13_requests_without_a_usable_prompt_are_balanced(prompt: Any) -> None:
 
 def test_a8_every_kind_of_request_takes_and_releases_a_lease() -> None:
     """Tokens, text, bytes, nothing at all, an unknown model: one lease each, given back."""
-    scheduler = scheduler_of(default_like())
+    scheduler = scheduler_of(default_profile())
     prompts = [None, "text", b"bytes", [1, 2, 3], np.arange(5), range(100)]
 
     for prompt in prompts:
@@ -193,7 +213,7 @@ def test_a11_a_request_object_used_twice_starts_clean() -> None:
 
 def test_reservations_are_the_uncached_work_and_prefill_ends_at_the_first_token() -> None:
     """A prompt that is cached costs less; A10: its prefill is given back at the first output."""
-    scheduler = scheduler_of(default_like(), endpoints=1)
+    scheduler = scheduler_of(default_profile(), endpoints=1)
     prompt = "x" * 4096
 
     first = place(scheduler, Request("r1", "m", prompt))
@@ -362,7 +382,7 @@ def test_a7_metrics_probes_and_reloads_never_alter_live_counters() -> None:
 
     scheduler.update("e0", {"running_requests": 0, "waiting_requests": 0, "in_flight_requests": 0}, now=1.0)
     scheduler.add_endpoint("e0", "10.0.0.0:8000", labels={"new": "label"}, now=2.0)
-    scheduler.reconfigure(default_like(), now=3.0)
+    scheduler.reconfigure(default_profile(), now=3.0)
 
     assert place(scheduler, "next").passes["default"].candidates["in_flight_requests"].tolist() == [5.0]
     assert all(scheduler.finish(decision, now=4.0) for decision in decisions)
@@ -443,7 +463,7 @@ def test_generations_count_configurations_and_stand_in_every_receipt() -> None:
     scheduler = scheduler_of(least_in_flight())
     assert place(scheduler).generation == 1
 
-    assert scheduler.reconfigure(default_like(), now=1.0) == 2
+    assert scheduler.reconfigure(default_profile(), now=1.0) == 2
 
     assert place(scheduler).generation == 2
     assert place(scheduler).to_dict()["generation"] == 2
@@ -465,17 +485,17 @@ def test_h5_a_bad_configuration_leaves_the_old_one_in_force() -> None:
 def test_memory_passes_to_the_new_configuration_and_through_a_restart() -> None:
     """The prefix index survives a reload, and a snapshot taken to another process that has the same endpoints."""
     prompt = "a long and much loved system prompt " * 200
-    scheduler = scheduler_of(default_like(), endpoints=4)
+    scheduler = scheduler_of(default_profile(), endpoints=4)
     home = place(scheduler, Request("r", "m", prompt)).endpoint.name
 
     def matched(where: Scheduler) -> dict[str, float]:
         candidates = place(where, Request("q", "m", prompt)).passes["default"].candidates
         return dict(zip(candidates.names, candidates["prefix_matched_tokens"].tolist(), strict=True))
 
-    scheduler.reconfigure(default_like(), now=1.0)
+    scheduler.reconfigure(default_profile(), now=1.0)
     assert matched(scheduler)[home] > 1000
 
-    restarted = scheduler_of(default_like(), endpoints=4)
+    restarted = scheduler_of(default_profile(), endpoints=4)
     restarted.restore(scheduler.snapshot(), now=0.0)
     assert matched(restarted)[home] > 1000
 
@@ -509,7 +529,7 @@ def test_m11_nothing_of_a_request_is_retained_after_it_ended() -> None:
         def score(self, request: Request, endpoints: EndpointBatch, /) -> Any:
             raise ValueError(request)
 
-    profile = default_like()
+    profile = default_profile()
     profile = Profile(
         producers=profile.producers, scorers=[(create("queue-scorer"), 1.0), (Failing(), 1.0)], picker=profile.picker
     )
@@ -554,7 +574,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.recorder = Recorder()
-        self.scheduler = Scheduler(default_like(), rng=random.Random(5), observers=[self.recorder], lease_ttl=40.0)
+        self.scheduler = Scheduler(default_profile(), rng=random.Random(5), observers=[self.recorder], lease_ttl=40.0)
         self.live: list[tuple[Request, Decision]] = []
         self.past: list[Decision] = []
         self.now = 0.0
@@ -613,7 +633,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule()
     def reconfigure(self) -> None:
-        self.scheduler.reconfigure(default_like(), now=self.now)
+        self.scheduler.reconfigure(default_profile(), now=self.now)
 
     @invariant()
     def books_balance(self) -> None:

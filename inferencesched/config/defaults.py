@@ -1,8 +1,10 @@
-"""What is in force when no configuration is given: the Endpoint Picker's default, and one term more.
+"""What is in force when no configuration is given: prefix and load in one unit, and the KV caches as reported.
 
-Upstream weighs the queue 2, the KV cache 2 and the prefix 3, all of them facts that are as old as the last scrape, so a
-burst between two scrapes lands on one endpoint. The requests in flight are known without a scrape and change with each
-pick; with weight 2 they spread the burst.
+The Endpoint Picker's own default weighs the queue 2, the KV cache 2 and the prefix 3. All of those but the prefix are
+as old as the last scrape, so a burst between two scrapes lands on one endpoint; and a prefix is worth the same whether
+it saves fifty tokens or fifty thousand. ``expected-work-scorer`` counts what is in flight and what a hit saves in
+tokens, and knows both without a scrape; the KV caches' utilization brings in the load that others have placed. The
+comparison of the two, on a real trace, is in docs/performance/policies.md.
 """
 
 from __future__ import annotations
@@ -16,10 +18,8 @@ from inferencesched.config.schema import API_VERSION, KIND
 __all__ = ["DEFAULT"]
 
 _WEIGHTS = {
-    "active-request-scorer": 2,
-    "queue-scorer": 2,
-    "kv-cache-utilization-scorer": 2,
-    "prefix-cache-scorer": 3,
+    "expected-work-scorer": 4,
+    "kv-cache-utilization-scorer": 1,
 }
 
 DEFAULT: Mapping[str, Any] = MappingProxyType(

@@ -7,8 +7,7 @@ Each is a plain `EndpointPickerConfig`: what stands here can be copied into a fi
   one endpoint, which is why nobody should run it.
 * `endpoint-picker` is what the Endpoint Picker does without a configuration: prefix against two facts that are as old
   as the last scrape.
-* `default` weighs work against prefix, both counted here and now: 65,536 tokens of work more, this request's uncached
-  ones included, weigh as much as the whole prompt in the cache. Requests in flight make answers count a little, too.
+* `default` is what is in force here without a configuration: prefix and load in one unit, counted here and now.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from inferencesched.config import Document, load_config
+from inferencesched.config import DEFAULT, Document, load_config
 from inferencesched.scheduler import Scheduler
 
 __all__ = ["POLICIES", "Policy", "build_scheduler"]
@@ -61,13 +60,7 @@ POLICIES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             {"type": "max-score-picker"},
             weights={"queue-scorer": 2.0, "kv-cache-utilization-scorer": 2.0, "prefix-cache-scorer": 3.0},
         ),
-        "default": _config(
-            {"type": "token-load-scorer", "parameters": {"queueThresholdTokens": 262_144}},
-            {"type": "active-request-scorer"},
-            {"type": "prefix-cache-scorer"},
-            {"type": "max-score-picker"},
-            weights={"token-load-scorer": 8.0, "active-request-scorer": 1.0, "prefix-cache-scorer": 2.0},
-        ),
+        "default": DEFAULT,
     }
 )
 
