@@ -23,6 +23,7 @@ from inferencesched.testing.observers import check_observer
 from inferencesched.testing.parametrize import parametrize_with_checks
 from inferencesched.testing.pickers import check_picker
 from inferencesched.testing.producers import check_producer
+from inferencesched.testing.questions import check_annotator, check_decider, check_responder
 from inferencesched.testing.scorers import check_scorer
 
 __all__ = [
@@ -32,11 +33,14 @@ __all__ = [
     "Result",
     "Violation",
     "VirtualClock",
+    "check_annotator",
+    "check_decider",
     "check_filter",
     "check_handler",
     "check_observer",
     "check_picker",
     "check_producer",
+    "check_responder",
     "check_scorer",
     "make_batch",
     "make_request",

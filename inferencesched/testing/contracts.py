@@ -11,10 +11,14 @@ from inferencesched.testing.handlers import HANDLER
 from inferencesched.testing.observers import OBSERVER
 from inferencesched.testing.pickers import PICKER
 from inferencesched.testing.producers import PRODUCER
+from inferencesched.testing.questions import ANNOTATOR, DECIDER, RESPONDER
 from inferencesched.testing.scorers import SCORER
 
 __all__ = ["CONTRACTS"]
 
 CONTRACTS: Mapping[str, Contract] = MappingProxyType(
-    {contract.role: contract for contract in (FILTER, SCORER, PICKER, PRODUCER, HANDLER, OBSERVER)}
+    {
+        contract.role: contract
+        for contract in (ANNOTATOR, PRODUCER, FILTER, SCORER, PICKER, HANDLER, DECIDER, RESPONDER, OBSERVER)
+    }
 )

@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
-import numpy as np
 
 from inferencesched.decision import Pass
-from inferencesched.endpoints import BoolArray, EndpointBatch, FloatArray
 from inferencesched.interfaces import Conclusion, ProfileHandler
 from inferencesched.parameters import to_mapping
-from inferencesched.profile import Profile
 from inferencesched.request import Request
-from inferencesched.testing.builders import make_batch, make_request
+from inferencesched.testing.builders import make_request
 from inferencesched.testing.cases import ODD_REQUESTS, ORDINARY
 from inferencesched.testing.clauses import Contract, Result
+from inferencesched.testing.passes import receipt
 from inferencesched.testing.values import add_value_clauses
 
 __all__ = ["HANDLER", "check_handler"]
 
 HANDLER = Contract("profile-handler")
-
-
-@attrs.frozen
-class _First:
-    """Picks the first endpoint: which one does not matter to a handler."""
-
-    def pick(
-        self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random
-    ) -> list[int]:
-        return list(range(min(n, len(endpoints))))
-
-
-@attrs.frozen
-class _Nobody:
-    """Keeps no endpoint: the profile fails."""
-
-    def keep(self, request: Request, endpoints: EndpointBatch) -> BoolArray:
-        return np.zeros(len(endpoints), np.bool_)
 
 
 @attrs.frozen(eq=False)
@@ -58,9 +37,7 @@ class Consultation:
 
     def run(self, profile: str) -> Pass:
         """Return the receipt of a profile, as the scheduler would get it."""
-        filters = [_Nobody()] if profile in self.failing else []
-        batch = make_batch(n=3, prefix_matched_tokens=[0, 512, 1024], prefix_total_tokens=[1024] * 3)
-        return Profile(profile, filters=filters, picker=_First()).run(self.request(), batch, random.Random(0), n=2)
+        return receipt(profile, self.request(), failed=profile in self.failing)
 
     def rounds(self, handler: ProfileHandler) -> Iterator[tuple[dict[str, Pass], list[str]]]:
         """Consult the handler as a scheduler does: yield the passes so far and what it chose, until it is done."""

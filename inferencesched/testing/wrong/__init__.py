@@ -1,0 +1,10 @@
+"""Deliberately wrong plugins: one for each clause, caught by that clause and by no other.
+
+A suite that has never failed proves nothing. `WRONG` is what the checks are checked with; read the modules as lists of
+the mistakes that are easy to make.
+"""
+
+from inferencesched.testing.wrong import filters, handlers, observers, pickers, producers, questions, scorers
+from inferencesched.testing.wrong.enlisted import WRONG, Wrong
+
+__all__ = ["WRONG", "Wrong", "filters", "handlers", "observers", "pickers", "producers", "questions", "scorers"]
