@@ -1,4 +1,4 @@
-"""Filters: which endpoints may serve this request at all?"""
+"""Filters by label, by load and by header: which endpoints may serve this request at all?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ import numpy as np
 from inferencesched.endpoints import BoolArray, Endpoint, EndpointBatch
 from inferencesched.request import Request
 
-__all__ = ["Condition", "LabelSelectorFilter", "Requirement", "UtilizationFilter"]
+__all__ = [
+    "ByLabel",
+    "Condition",
+    "HeaderBasedTestingFilter",
+    "LabelSelectorFilter",
+    "Requirement",
+    "UtilizationFilter",
+]
 
 
 @attrs.frozen
@@ -86,6 +93,83 @@ class LabelSelectorFilter:
     def _holds(self, labels: Mapping[str, str]) -> bool:
         equal = all(labels.get(key) == value for key, value in self.match_labels.items())
         return equal and all(requirement.holds(labels) for requirement in self.match_expressions)
+
+
+@attrs.frozen
+class ByLabel:
+    """Keep the endpoints on which one label has one of some values (deprecated: write ``label-selector-filter``).
+
+    Args:
+        label: the label.
+        valid_values: the values that are kept; an empty string stands for the label's absence too.
+        allows_no_label: keep the endpoints without the label.
+
+    Formula: value in validValues, or label absent and allowsNoLabel.
+    Unknown: a label that is absent is absent.
+    Source: Endpoint Picker ``by-label``.
+    """
+
+    type: ClassVar[str] = "by-label"
+
+    label: str = attrs.field(validator=attrs.validators.min_len(1))
+    valid_values: tuple[str, ...] = ()
+    allows_no_label: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if not self.valid_values and not self.allows_no_label:
+            raise ValueError("expected validValues, or allowsNoLabel: true; this would keep nothing")
+
+    @property
+    def why(self) -> str:
+        """The condition in words."""
+        absent = " or absent" if self.allows_no_label else ""
+        return f"{self.label} in ({', '.join(self.valid_values)}){absent}"
+
+    def keep(self, request: Request, endpoints: EndpointBatch, /) -> BoolArray:
+        """Return which endpoints have such a value."""
+        return endpoints.static(("by-label", self), self._matches)
+
+    def _matches(self, endpoints: tuple[Endpoint, ...]) -> BoolArray:
+        accepted = {*self.valid_values, *([None] if self.allows_no_label or "" in self.valid_values else [])}
+        return np.array([endpoint.labels.get(self.label) in accepted for endpoint in endpoints], np.bool_)
+
+
+@attrs.frozen
+class HeaderBasedTestingFilter:
+    """Keep the endpoints that a header of the request names: for conformance tests, and nothing else.
+
+    Whoever can send the header chooses the server. Do not configure it where clients are not trusted.
+
+    Formula: header ``test-epp-endpoint-selection``, a comma list of ``IP`` or ``IP:port``; one endpoint for each IP,
+        the first named. No header, or a blank one, keeps nothing.
+    Unknown: an address that nobody has is passed over.
+    Source: Endpoint Picker ``header-based-testing-filter``. There the order of the header is the order of fallbacks; a
+        mask has none, so the picker decides.
+    """
+
+    type: ClassVar[str] = "header-based-testing-filter"
+    header: ClassVar[str] = "test-epp-endpoint-selection"
+    why: ClassVar[str] = "named by the header test-epp-endpoint-selection"
+
+    def keep(self, request: Request, endpoints: EndpointBatch, /) -> BoolArray:
+        """Return which endpoints are named."""
+        places = [_host_and_port(endpoint.address) for endpoint in endpoints.endpoints]
+        keep, taken = np.zeros(len(endpoints), np.bool_), set[str]()
+        for named in filter(None, (part.strip() for part in request.headers.get(self.header, "").split(","))):
+            host, port = _host_and_port(named)
+            found = [row for row, place in enumerate(places) if place[0] == host and port in {"", place[1]}]
+            if found and host not in taken:
+                keep[found[-1]] = True
+                taken.add(host)
+        return keep
+
+
+def _host_and_port(address: str) -> tuple[str, str]:
+    """Split ``10.0.0.1:8000``, ``[::1]:8000``, ``::1``: an IPv6 address without brackets has no port."""
+    if "]:" in address or address.count(":") == 1:
+        host, _, port = address.rpartition(":")
+        return host.strip("[]"), port
+    return address.strip("[]"), ""
 
 
 _COLUMN_OF_METRIC = {

@@ -22,6 +22,7 @@ from inferencesched.request import Request
 __all__ = [
     "ActiveRequestScorer",
     "KvCacheUtilizationScorer",
+    "LoadAwareScorer",
     "LoraAffinityScorer",
     "PrefixCacheScorer",
     "QueueScorer",
@@ -132,6 +133,32 @@ class KvCacheUtilizationScorer:
     def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
         """Return the free share of each cache."""
         return _free_share(endpoints["kv_cache_utilization"])
+
+
+def _threshold_or_default(given: int) -> int:
+    return given if given > 0 else 128
+
+
+@attrs.frozen
+class LoadAwareScorer:
+    """Prefer endpoints with fewer requests waiting in the engine, by how many and not by who has the fewest.
+
+    Args:
+        threshold: the queue depth that scores 0; ≤ 0 is the default.
+
+    Formula: 0.5 · (1 − min(q, T) / T), q = waiting_requests and T = threshold: never above 0.5.
+    Unknown: 0.25, half of the best.
+    Source: Endpoint Picker ``load-aware-scorer`` (Distribution); upstream reads unknown as 0, an empty queue.
+    """
+
+    type: ClassVar[str] = "load-aware-scorer"
+    consumes: ClassVar[tuple[str, ...]] = ("waiting_requests",)
+
+    threshold: int = attrs.field(default=128, converter=_threshold_or_default)
+
+    def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
+        """Return half the free share of each queue."""
+        return 0.5 * _free_share(endpoints["waiting_requests"] / self.threshold)
 
 
 @attrs.frozen
