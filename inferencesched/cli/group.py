@@ -27,6 +27,8 @@ GROUP = "inferencesched.commands"
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "demo": "inferencesched.cli.demo:command",
+        "explain": "inferencesched.cli.explain:command",
+        "plugins": "inferencesched.cli.plugins:command",
         "replay": "inferencesched.cli.replay:command",
     }
 )
