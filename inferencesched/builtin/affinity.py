@@ -42,6 +42,7 @@ class PrefixCacheAffinityFilter:
     """
 
     type: ClassVar[str] = "prefix-cache-affinity-filter"
+    relative: ClassVar[bool] = True
 
     affinity_threshold: float = attrs.field(default=0.80, validator=attrs.validators.le(1.0))
     exploration_probability: float = attrs.field(default=0.0, validator=_SHARE)

@@ -109,6 +109,11 @@ class EndpointAttributeFilter:
         return (UPSTREAM_ATTRIBUTES.get(self.attribute, self.attribute),)
 
     @property
+    def relative(self) -> bool:
+        """Whether keeping an endpoint may depend on the others."""
+        return self.fallback_on_empty
+
+    @property
     def why(self) -> str:
         """The comparison in words."""
         threshold = self.algorithm.threshold

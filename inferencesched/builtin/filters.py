@@ -148,6 +148,7 @@ class HeaderBasedTestingFilter:
     """
 
     type: ClassVar[str] = "header-based-testing-filter"
+    relative: ClassVar[bool] = True
     header: ClassVar[str] = "test-epp-endpoint-selection"
     why: ClassVar[str] = "named by the header test-epp-endpoint-selection"
 
@@ -231,6 +232,11 @@ class UtilizationFilter:
     def consumes(self) -> tuple[str, ...]:
         """The columns its conditions read."""
         return tuple(condition.column for condition in self.conditions)
+
+    @property
+    def relative(self) -> bool:
+        """Whether keeping an endpoint may depend on the others."""
+        return self.fallback_on_empty
 
     @property
     def why(self) -> str:

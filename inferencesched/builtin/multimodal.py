@@ -122,5 +122,5 @@ class MmEmbeddingsCacheScorer:
         """Return the matched share."""
         matched, items = endpoints["encoder_cache_matched_items"], endpoints["encoder_cache_request_items"]
         known = (items > 0) & (matched >= 0)  # unknown compares false
-        share: FloatArray = np.divide(matched, items, out=np.zeros(len(endpoints)), where=known)
+        share: FloatArray = np.divide(np.minimum(matched, items), items, out=np.zeros(len(endpoints)), where=known)
         return share

@@ -308,6 +308,7 @@ class SessionAffinityFilter(_SessionAffinity):
     """
 
     type: ClassVar[str] = "session-affinity-filter"
+    relative: ClassVar[bool] = True
 
     def keep(self, request: Request, endpoints: EndpointBatch, /) -> BoolArray:
         """Return the session's endpoint, or everything."""

@@ -84,6 +84,7 @@ class TopologyAffinityFilter:
     """
 
     type: ClassVar[str] = "topology-affinity-filter"
+    relative: ClassVar[bool] = True
 
     min_affinity: Literal["host", "rack", "zone", "region"] = "host"
     topology_producer_name: Any = attrs.field(
