@@ -164,7 +164,7 @@ class EndpointView:
 
     def __getitem__(self, column: str) -> float:
         """Return this endpoint's number in `column`; NaN when unknown."""
-        return float(self._batch[column][self._row])
+        return self._batch.at(column, self._row)
 
     def has(self, column: str, item: str) -> bool:
         """Return whether the set column of this endpoint contains `item`."""
@@ -188,7 +188,10 @@ class EndpointBatch:
     Complexity: creating one, `select` that removes nothing: O(1). A column of a selection is gathered on first use.
     """
 
-    __slots__ = ("_cache", "_columns", "_max_age", "_membership", "_parent", "_rows", "_sets", "_size", "now")
+    __slots__ = (
+        *("_cache", "_columns", "_has_own", "_max_age", "_membership", "_origin", "_sets", "_size"),
+        "now",
+    )
 
     def __init__(
         self,
@@ -203,10 +206,10 @@ class EndpointBatch:
         self._columns = columns
         self._sets = sets
         self._max_age = max_age
-        self._parent: EndpointBatch | None = None
-        self._rows: NDArray[np.intp] | None = None
+        self._origin: tuple[EndpointBatch, NDArray[np.intp]] | None = None  # selected from this, these rows
         self._size = len(membership.endpoints)
         self._cache: dict[str, FloatArray] = {}
+        self._has_own = False  # columns that only this batch and what is selected from it have
         self.now = now
 
     @classmethod
@@ -261,9 +264,10 @@ class EndpointBatch:
         return found
 
     def _load(self, name: str) -> FloatArray:
-        if self._parent is not None:
-            values = self._parent[name]
-            return values if self._rows is None else readonly(values[self._rows])
+        if self._origin is not None:
+            parent, rows = self._origin
+            values, unknown = parent[name], self._membership.unknown
+            return unknown[: self._size] if values is unknown else readonly(values[rows])
         column = self._columns.get(name)
         if column is None:
             return self._membership.unknown
@@ -274,33 +278,42 @@ class EndpointBatch:
 
     def __contains__(self, column: object) -> bool:
         """Return whether anybody supplies `column`."""
-        return column in self._cache or column in self._columns or (self._parent is not None and column in self._parent)
+        if column in self._cache or column in self._columns:
+            return True
+        return self._origin is not None and column in self._origin[0]
 
     def __repr__(self) -> str:
         return f"EndpointBatch({self._size} endpoints, now={self.now:g})"
 
+    def at(self, column: str, row: int) -> float:
+        """Return one number, without gathering the column for it. O(depth of selection)."""
+        batch = self
+        while batch._origin is not None and column not in batch._cache:
+            batch, rows = batch._origin
+            row = int(rows[row])
+        return float(batch[column][row])
+
     @property
     def rows(self) -> NDArray[np.intp]:
         """Positions of these endpoints in the snapshot that the batch was selected from."""
-        if self._parent is None:
+        if self._origin is None:
             return np.arange(self._size)
-        above = self._parent.rows
-        return above if self._rows is None else above[self._rows]
+        parent, rows = self._origin
+        return parent.rows[rows]
 
     def endpoint(self, row: int) -> Endpoint:
         """Return the endpoint at position `row`. O(depth of selection), no names are gathered."""
         batch = self
-        while batch._parent is not None:
-            if batch._rows is not None:
-                row = int(batch._rows[row])
-            batch = batch._parent
+        while batch._origin is not None:
+            batch, rows = batch._origin
+            row = int(rows[row])
         return batch._membership.endpoints[row]
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoints, in the order of every column."""
         everyone = self._membership.endpoints
-        if self._parent is None:
+        if self._origin is None:
             return everyone
         return tuple(everyone[row] for row in self.rows.tolist())
 
@@ -313,7 +326,7 @@ class EndpointBatch:
         """Return when each value of a table column was observed, on the clock of `now`; NaN if it never was."""
         found = self._columns.get(column)
         times = self._membership.unknown if found is None else found.observed
-        return times if self._parent is None else times[self.rows]
+        return times if self._origin is None else times[self.rows]
 
     def age(self, column: str) -> FloatArray:
         """Return the age in seconds of each value of a table column; NaN if it was never observed."""
@@ -321,9 +334,9 @@ class EndpointBatch:
 
     def contains(self, column: str, item: str) -> BoolArray:
         """Return, per endpoint, whether its set in `column` holds `item`; unknown sets hold nothing."""
-        if self._parent is not None:
-            held = self._parent.contains(column, item)
-            return held if self._rows is None else held[self._rows]
+        if self._origin is not None:
+            parent, rows = self._origin
+            return parent.contains(column, item)[rows]
         found = self._sets.get(column)
         return found.contains(item) if found is not None else self.static(("nothing",), _nothing)
 
@@ -345,16 +358,17 @@ class EndpointBatch:
             build: takes all endpoints of the snapshot, returns an array of shape (n, …).
         """
         result = self._membership.remember(key, build)
-        return result if self._parent is None else result[self.rows]
+        return result if self._origin is None else result[self.rows]
 
     def select(self, keep: BoolArray) -> EndpointBatch:
         """Return the batch of the endpoints where `keep` is true; itself when that is all of them."""
         rows = keep.nonzero()[0]
         if rows.size == self._size:
             return self
-        if self._rows is not None and self._parent is not None:  # a selection of a selection: gather once
-            return self._derive(self._parent, self._rows[rows], rows.size)
-        return self._derive(self, rows, rows.size)
+        if self._origin is not None and not self._has_own:  # a selection of a selection: gather once
+            parent, chosen = self._origin
+            return self._derive((parent, chosen[rows]), rows.size)
+        return self._derive((self, rows), rows.size)
 
     def with_columns(self, columns: Mapping[str, FloatArray]) -> EndpointBatch:
         """Return the same endpoints with per-request `columns` added (or shadowing those of the table).
@@ -362,7 +376,9 @@ class EndpointBatch:
         Raises:
             ValueError: a column is not float64 of shape (n,).
         """
-        extended = self._derive(self, None, self._size)
+        extended = self._derive(self._origin, self._size)
+        extended._cache.update(self._cache)
+        extended._has_own = True
         for name, values in columns.items():
             if values.shape != (self._size,) or values.dtype != np.float64:
                 raise ValueError(
@@ -371,16 +387,16 @@ class EndpointBatch:
             extended._cache[name] = readonly(values.view())
         return extended
 
-    def _derive(self, parent: EndpointBatch, rows: NDArray[np.intp] | None, size: int) -> EndpointBatch:
+    def _derive(self, origin: tuple[EndpointBatch, NDArray[np.intp]] | None, size: int) -> EndpointBatch:
         derived = EndpointBatch.__new__(EndpointBatch)
         derived._membership = self._membership
         derived._columns = self._columns
         derived._sets = self._sets
         derived._max_age = self._max_age
-        derived._parent = parent
-        derived._rows = rows
+        derived._origin = origin
         derived._size = size
         derived._cache = {}
+        derived._has_own = False
         derived.now = self.now
         return derived
 

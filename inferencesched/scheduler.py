@@ -11,6 +11,7 @@ is free is the business of flow control, one floor up.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
@@ -500,11 +501,11 @@ def _headers(headers: Mapping[str, str], endpoint: Endpoint, primary_port: int |
 def _wanted(request: Request, chosen: Pass) -> Lease:
     """Return what to reserve for a pick: the work that the producers say it adds there, or else the prompt's length."""
     row, kept = chosen.picked[0], chosen.kept
-    work = kept["uncached_request_tokens"][row]
-    if np.isnan(work):
-        work = kept["prompt_tokens"][row]
-    if np.isnan(work):
+    work = kept.at("uncached_request_tokens", row)
+    if math.isnan(work):
+        work = kept.at("prompt_tokens", row)
+    if math.isnan(work):
         work = float(request.prompt_tokens or 0)
-    output = kept["estimated_output_tokens"][row]
-    output = 0.0 if np.isnan(output) else min(output, work)
-    return Lease(request.id, kept.endpoint(row), chosen.profile, float(work - output), float(output))
+    output = kept.at("estimated_output_tokens", row)
+    output = 0.0 if math.isnan(output) else min(output, work)
+    return Lease(request.id, kept.endpoint(row), chosen.profile, work - output, output)
