@@ -107,7 +107,9 @@ class KeyArena:
 
     def extend(self) -> None:
         """Allocate one more segment."""
-        segment = array("Q", bytes(8 * self._segment_keys))
+        segment = (
+            array("Q", [0]) * self._segment_keys
+        )  # exactly so long; from bytes it would be allocated a sixteenth more
         if self._gone:
             number = self._gone.pop()
             self._segments[number] = segment

@@ -49,10 +49,13 @@ class Keys(Protocol):
     def __getitem__(self, index: slice, /) -> array[int]: ...
 
 
-def space_seed(*, model: str = "", adapter: str = "", cache_salt: str = "", media: Iterable[bytes] = ()) -> int:
+def space_seed(
+    *, width: int = 0, model: str = "", adapter: str = "", cache_salt: str = "", media: Iterable[bytes] = ()
+) -> int:
     """Return the seed of a key space: prompts in different spaces never share a key, whatever their content.
 
-    Each field is hashed with its length before it, so no two lists of fields run into each other.
+    The width of a block belongs to the space, so that an index that changes it never takes four blocks for one. Each
+    field is hashed with its length before it, so no two lists of fields run into each other.
 
     >>> space_seed(model="ab", adapter="c") == space_seed(model="a", adapter="bc")
     False
@@ -60,7 +63,7 @@ def space_seed(*, model: str = "", adapter: str = "", cache_salt: str = "", medi
     Complexity: O(length of the fields).
     """
     state = xxhash.xxh3_64()
-    for field in (model.encode(), adapter.encode(), cache_salt.encode(), *media):
+    for field in (width.to_bytes(8, "little"), model.encode(), adapter.encode(), cache_salt.encode(), *media):
         state.update(len(field).to_bytes(8, "little"))
         state.update(field)
     return state.intdigest()
@@ -204,7 +207,12 @@ def request_keys(request: Request, *, block_size_tokens: int, max_blocks: int | 
         raise ValueError(f"block_size_tokens must be > 0, got {block_size_tokens}")
     unknown = request.prompt is None or not all(request.media)
     content = memoryview(b"") if unknown or request.prompt is None else prompt_content(request.prompt)
+    width = block_size_tokens * BYTES_PER_TOKEN
     seed = space_seed(
-        model=request.model, adapter=request.adapter or "", cache_salt=request.cache_salt, media=request.media
+        width=width,
+        model=request.model,
+        adapter=request.adapter or "",
+        cache_salt=request.cache_salt,
+        media=request.media,
     )
-    return PrefixKeys(content, width=block_size_tokens * BYTES_PER_TOKEN, seed=seed, limit=max_blocks)
+    return PrefixKeys(content, width=width, seed=seed, limit=max_blocks)

@@ -262,9 +262,10 @@ class RadixTree:
         reached, end, before = 0, _ROOT, self._sizes[slot]
         gained = 0
         while reached < wanted:
-            reached, end, new = self._advance(keys, slot, wanted, end)
+            former = reached
+            reached, end, new = self._advance(keys, slot, wanted, reached, end)
             gained += new
-            if not new:
+            if reached == former:
                 break
         self._trim(slot, before + gained - self._capacities[slot])
         return gained
@@ -282,11 +283,11 @@ class RadixTree:
 
     # --- the walk --------------------------------------------------------------------------------------------------
 
-    def _walk(self, keys: Keys, wanted: int) -> _Path:
+    def _walk(self, keys: Keys, wanted: int, blocks: int = 0, node: int = _ROOT) -> _Path:
+        """Follow the prompt down from a node that is known to be on its path, `blocks` blocks deep."""
         nodes, find, read = self._nodes, self._nodes.table.find, self._arena.read
         parent, lengths, start = nodes.parent, nodes.length, nodes.start
-        path: list[int] = []
-        node, blocks = _ROOT, 0
+        path = [node] if node else []
         while blocks < wanted:
             child = find(keys[blocks])
             if not child or parent[child] != node:
@@ -316,22 +317,23 @@ class RadixTree:
 
     # --- one step of an insertion -------------------------------------------------------------------------------------
 
-    def _advance(self, keys: Keys, slot: int, wanted: int, end: int) -> tuple[int, int, int]:
+    def _advance(self, keys: Keys, slot: int, wanted: int, reached: int, end: int) -> tuple[int, int, int]:
         """Let the endpoint hold the prompt as far as the tree has it, plus one run of new blocks.
 
         Args:
-            end: where the former step ended: not to be evicted.
+            reached: how far the former step came.
+            end: the node where it ended. The endpoint has just claimed it, so it is neither evicted nor merged away.
 
         Returns:
             Blocks of the prompt held now, the node where they end, and how many of them are new to the endpoint.
         """
         while True:
-            path = self._walk(keys, wanted)
+            path = self._walk(keys, wanted, reached, end)
             run = min(wanted - path.blocks - path.inside, self._max_run)
             if self._make_room(run, len(path.nodes) + 2):
                 break
             if not self._evict_oldest(spare=end):
-                return 0, end, 0
+                return reached, end, 0
         blocks = path.blocks + path.inside
         if path.last:
             path.nodes.append(self._split(path.last, path.inside))
