@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -14,6 +16,7 @@ from rich.table import Table
 
 from inferencesched.cli.output import progress_console
 from inferencesched.decision import Decision
+from inferencesched.scheduler import Scheduler
 from inferencesched.sim.fleet import Event, FleetSpec
 from inferencesched.sim.hardware import ENGINES
 from inferencesched.sim.policies import Policy, build_scheduler
@@ -98,12 +101,10 @@ def compare(
 ) -> Comparison:
     """Replay `trace` under each policy, with a progress bar on stderr.
 
-    The decision kept for its receipt is the last policy's, for the request two thirds into the trace: the caches are
-    warm by then.
+    The decision kept for its receipt is the last policy's first one, after half of the trace, that went where more than
+    half of the prompt was cached; if there is none, the one at half of the trace.
     """
-    shown = trace.requests[len(trace) * 2 // 3].id
-    receipts: list[Decision] = []
-    results = []
+    results, exhibit = [], _Exhibit(after=0)
     columns = (
         TextColumn("{task.description:<16}"),
         BarColumn(),
@@ -116,25 +117,50 @@ def compare(
         for name, policy in policies.items():
             progress.start_task(bars[name])
 
-            def watch(event: Event, bar: Any = bars[name]) -> None:
+            exhibit = _Exhibit(after=len(trace) // 2)
+
+            def watch(event: Event, bar: Any = bars[name], exhibit: _Exhibit = exhibit) -> None:
+                exhibit.see(event)
                 if event.kind in ("finished", "rejected"):
                     progress.advance(bar)
-                if event.request.id == shown and isinstance(event.outcome, Decision):
-                    receipts[:] = [event.outcome]
 
             results.append(
                 replay(
                     trace,
                     fleet,
-                    lambda rng, policy=policy: build_scheduler(policy, rng=rng),  # type: ignore[misc]
+                    functools.partial(_scheduler, policy),
                     policy=name,
                     seed=seed,
                     log=None if log is None else lambda line: log.write(line + "\n"),
                     watch=watch,
                 )
             )
-    summaries = tuple(map(summarize, results))
-    return Comparison(trace, fleet, seed, tuple(results), summaries, receipts[0] if receipts else None)
+    return Comparison(trace, fleet, seed, tuple(results), tuple(map(summarize, results)), exhibit.decision)
+
+
+def _scheduler(policy: Policy, rng: random.Random) -> Scheduler:
+    return build_scheduler(policy, rng=rng)
+
+
+class _Exhibit:
+    """Chooses one decision to look at among those that go by: see `compare`."""
+
+    def __init__(self, *, after: int) -> None:
+        self.decision: Decision | None = None
+        self._before = after
+        self._is_found = False
+
+    def see(self, event: Event) -> None:
+        """Consider the decision in `event`, if there is one."""
+        if self._is_found or not isinstance(event.outcome, Decision):
+            return
+        self._before -= 1
+        if self._before < 0:
+            chosen = event.outcome.passes[event.outcome.primary]
+            matched, total = (chosen.kept[f"prefix_{part}_tokens"][chosen.picked[0]] for part in ("matched", "total"))
+            self._is_found = bool(matched > total / 2)  # unknown compares false
+            if self._is_found or self.decision is None:
+                self.decision = event.outcome
 
 
 @attrs.frozen
@@ -187,10 +213,10 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
 
 
 def headline(summaries: Sequence[Summary], policy: str) -> str | None:
-    """Return one sentence that says how `policy` did against the better of random and round-robin, or None without them."""
+    """Return one sentence on how `policy` did against the better of random and round-robin; None if it is one of them."""
     ours = next((s for s in summaries if s.policy == policy), None)
     rivals = [s for s in summaries if s.policy in _BASELINES]
-    if ours is None or not rivals:
+    if ours is None or ours in rivals or not rivals:
         return None
     rival = min(rivals, key=lambda s: s.ttft.p90)
     return (

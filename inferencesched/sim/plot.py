@@ -44,14 +44,15 @@ def draw_comparison(results: Sequence[Result], form: Literal["png", "svg"]) -> b
     """Return a picture of four charts that compare the results, one colour for each policy."""
     colours = [*(_COLOURS[place % len(_COLOURS)] for place in range(len(results) - 1)), _LAST]
     with rc_context(_STYLE):
-        figure = Figure(figsize=(12, 8.4), layout="constrained")
+        figure = Figure(figsize=(12, 8.8), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12)  # type: ignore[union-attr, call-arg] # stubs lag
         ((first, further), (hits, work)) = figure.subplots(2, 2)
         _draw_shares(first, results, colours, [[run.ttft for run in result.runs] for result in results])
-        first.set_title("Time to first token")
-        first.set_xlabel("seconds from arrival to first token (log scale)")
+        first.set_title("Requests that had their first token within…")
+        first.set_xlabel("time to first token, seconds (log scale)")
         _draw_shares(further, results, colours, [[1000 * run.tpot for run in result.runs] for result in results])
-        further.set_title("Time per output token")
-        further.set_xlabel("milliseconds per token after the first, mean of each answer (log scale)")
+        further.set_title("Requests whose further tokens took at most…")
+        further.set_xlabel("time per output token, milliseconds (log scale)")
         _draw_hits(hits, results, colours)
         _draw_work(work, results, colours)
         first.legend(frameon=False, loc="lower right")
@@ -85,7 +86,7 @@ def _draw_hits(axes: Axes, results: Sequence[Result], colours: Sequence[str]) ->
     bars = axes.barh([result.policy for result in results], ratios, color=colours, height=0.65)
     axes.bar_label(bars, [f"{ratio:.1%}" for ratio in ratios], padding=4)
     axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlim(0, max([*ratios, 0.01]) * 1.15)
     axes.set_xlabel("share of all prompt blocks")
     axes.set_title("Prompt blocks found in the chosen server's KV cache")
@@ -103,6 +104,6 @@ def _draw_work(axes: Axes, results: Sequence[Result], colours: Sequence[str]) ->
     axes.set_yticks(range(len(results)), [result.policy for result in results])
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel("tokens computed, relative to an even share (one dot per endpoint)")
-    axes.set_title("Work of each endpoint")
+    axes.set_xlabel("tokens computed ÷ mean of all endpoints (one dot per endpoint)")
+    axes.set_title("Work of each endpoint, relative to an even share")
     axes.tick_params(axis="y", length=0)

@@ -237,7 +237,9 @@ requests = st.lists(
     max_size=12,
 ).map(
     lambda rows: [
-        TraceRequest(f"r{n}", at, prompt, out, tuple(range(1000 * topic, 1000 * topic - (-prompt // 10))), adapter=adapter)
+        TraceRequest(
+            f"r{n}", at, prompt, out, tuple(range(1000 * topic, 1000 * topic - (-prompt // 10))), adapter=adapter
+        )
         for n, (at, prompt, out, topic, adapter) in enumerate(sorted(rows, key=lambda row: row[0]))
     ]
 )

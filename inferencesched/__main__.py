@@ -1,0 +1,5 @@
+"""``python -m inferencesched``: the command line."""
+
+from inferencesched.cli import main
+
+main()
