@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -35,6 +35,15 @@ def estimate_tokens(request: Request) -> int | None:
 class TokenProducer:
     """Say how many tokens the prompt has, estimated where no tokenizer ran.
 
+    Upstream's backends that call a tokenizer over the network have no place in a library without sockets: a host that
+    wants exact counts tokenizes, and sets `Request.prompt` to the ids, or `Request.prompt_tokens`.
+
+    Args:
+        estimate: accepted for compatibility: what media count for is the host's to say, who reads the body.
+        vllm: accepted for compatibility; nothing is called.
+        model_name: likewise.
+        uds_tokenizer_config: likewise (deprecated there).
+
     Formula: the host's count; else the number of token ids; else ⌈bytes / 4⌉.
     Unknown: a request without prompt and count has an unknown number of tokens.
     Source: Endpoint Picker ``token-producer``, estimate backend (a pseudo-token is four bytes).
@@ -42,6 +51,11 @@ class TokenProducer:
 
     type: ClassVar[str] = "token-producer"
     produces: ClassVar[tuple[str, ...]] = ("prompt_tokens",)
+
+    estimate: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
+    vllm: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
+    model_name: str | None = None
+    uds_tokenizer_config: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
 
     def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
         """Return the same count for every endpoint."""
