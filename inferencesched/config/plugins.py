@@ -6,7 +6,8 @@ does nothing; what is wrong stays a name too, so that one mistake is reported on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -73,12 +74,13 @@ def build_plugins(
         kind = _find(entry, registry, problems, warnings)
         if kind is not None:
             found[entry.label] = entry, kind
-        elif DEPRECATED.get(entry.type, entry.type) in NOT_YET and entry.type not in registry:
-            declared.idle[entry.label] = entry
+        elif (current := DEPRECATED.get(entry.type, entry.type)) in NOT_YET and entry.type not in registry:
+            declared.idle[entry.label] = entry.revised(type=current, name=entry.label)
         else:
             declared.broken[entry.label] = entry
+    names = [*found, *declared.idle, *declared.broken]
     for name in _in_order(found, problems):
-        _build(*found[name], declared, registry, problems)
+        _build(*found[name], names, declared, registry=registry, problems=problems)
     declared.broken.update({name: entry for name, (entry, _) in found.items() if name not in declared})
     declared.built = {name: declared.built[name] for name in found if name in declared.built}
     return declared
@@ -139,19 +141,26 @@ def _in_order(found: Mapping[str, tuple[PluginEntry, PluginType]], problems: lis
 
 
 def _build(
-    entry: PluginEntry, kind: PluginType, declared: Declared, registry: Registry, problems: list[Problem]
+    entry: PluginEntry,
+    kind: PluginType,
+    names: Collection[str],
+    declared: Declared,
+    *,
+    registry: Registry,
+    problems: list[Problem],
 ) -> None:
     """Build one plugin whose references, if they are any good, are built already."""
     before = len(problems)
+    plugins: dict[str, object] = {name: named.plugin for name, named in declared.built.items()}
     references = references_in(kind.factory, entry.parameters)
-    for path, name in references.items():
+    given = {path: name for path, name in references.items() if _is_given(path, entry.parameters)}
+    for path, name in given.items():
+        at = f"{entry.at}.parameters.{path}"
         if name in declared.idle:
-            message = f"'{name}' has no effect yet, so nothing can be built on it"
-            problems.append(Problem(f"{entry.at}.parameters.{path}", message))
-    if len(problems) > before or any(name in declared.broken for name in references.values()):
-        declared.broken[entry.label] = entry
-        return
-    plugins = {name: named.plugin for name, named in declared.built.items()}
+            problems.append(Problem(at, f"'{name}' has no effect yet, so nothing can be built on it"))
+        elif name not in names:
+            problems.append(Problem(at, f"no plugin '{name}' is declared{near_miss(name, names)}"))
+        plugins.setdefault(name, None)  # reported, here or where it stands; the other parameters are still looked at
     try:
         named = registry.build(
             kind.name, entry.parameters, name=entry.label, path=entry.at, problems=problems, references=plugins
@@ -159,7 +168,14 @@ def _build(
     except Exception as error:  # noqa: BLE001 — a constructor may raise anything; it is reported with the rest
         problems.append(Problem(f"{entry.at}.parameters", f"cannot be built ({type(error).__name__}: {error})"))
         named = None
-    if named is None:
+    if named is None or len(problems) > before or any(name in declared.broken for name in given.values()):
         declared.broken[entry.label] = entry
     else:
         declared.built[entry.label], declared.types[entry.label] = named, kind.name
+
+
+def _is_given(path: str, parameters: Any) -> bool:
+    """Whether parameters have a value at a path; the names of references also hold by default."""
+    for key in path.split("."):
+        parameters = parameters.get(key) if isinstance(parameters, Mapping) else None
+    return parameters is not None

@@ -14,6 +14,8 @@ __all__ = ["DEFAULT_PRODUCERS", "add_producers"]
 
 DEFAULT_PRODUCERS: Mapping[str, str] = MappingProxyType(
     {
+        "encoder_cache_matched_items": "mm-embeddings-cache-producer",
+        "encoder_cache_request_items": "mm-embeddings-cache-producer",
         "prefix_matched_tokens": "approx-prefix-cache-producer",
         "prefix_total_tokens": "approx-prefix-cache-producer",
         "prompt_tokens": "token-producer",

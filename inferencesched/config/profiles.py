@@ -135,6 +135,6 @@ def _picker(profile: SchedulingProfile, declared: Declared, registry: Registry, 
     pickers = sorted(declared.of_role("picker"), key=lambda named: named.name)
     if len(pickers) > 1:
         names = ", ".join(f"'{named.name}'" for named in pickers)
-        message = f"profile '{profile.name}' names no picker, and {names} are declared; it takes '{pickers[0].name}'"
+        message = f"profile '{profile.name}' names no picker, and {names} are declared; it takes the first"
         warnings.append(Problem(profile.at, message))
     return pickers[0] if pickers else declared.add(_DEFAULT_PICKER, registry)

@@ -21,6 +21,9 @@ _ALWAYS_THERE = {
 }
 """Types that may be referred to by name without being declared."""
 
+_PLAIN = {"scorer", "picker", "profile-handler", "decider"}
+"""Who has these roles and no other has no business outside a profile."""
+
 _Wanted = Iterator[tuple[str, str | None, str]]
 """Where a reference stands, the name it gives, the role that is wanted there."""
 
@@ -33,17 +36,25 @@ def check_references(config: PickerConfig, declared: Declared, problems: list[Pr
         if name not in declared:
             offer = near_miss(name, [*declared.names, *_ALWAYS_THERE])
             problems.append(Problem(at, f"no plugin '{name}' is declared{offer}"))
-        elif (roles := _roles(name, declared)) and role not in roles:
-            problems.append(Problem(at, f"expected a {role}, '{name}' is a {' and '.join(roles)}"))
+        elif misfit := _misfit(name, role, declared):
+            problems.append(Problem(at, f"expected a plugin of role '{role}', '{name}' is a {misfit}"))
+    if config.flow_control is not None:
+        _check_bands(config.flow_control, problems)
     for source in config.data_layer.sources if config.data_layer else ():
         _check_extractors([(each.at, each.plugin_ref) for each in source.extractors], declared, problems)
 
 
-def _roles(name: str, declared: Declared) -> tuple[str, ...]:
-    """Return the roles that are known of a plugin; none for one that is wrong, or whose role has no contract here."""
+def _misfit(name: str, role: str, declared: Declared) -> str:
+    """Return what the plugin is if it cannot take the role, else an empty string.
+
+    Most of these roles have no contract that could be looked for, so only what is surely something else is told. A
+    producer may also be an extractor, and upstream's detectors are filters too.
+    """
     if name in declared.idle:
-        return (NOT_YET[declared.idle[name].type],)
-    return roles_of(declared.built[name].plugin) if name in declared.built else ()
+        own = NOT_YET[declared.idle[name].type]
+        return "" if own == role or (own, role) == ("producer", "extractor") else own
+    roles = roles_of(declared.built[name].plugin) if name in declared.built else ()
+    return " and ".join(roles) if roles and set(roles) <= _PLAIN else ""
 
 
 def _references(config: PickerConfig) -> _Wanted:
@@ -81,6 +92,15 @@ def _of_flow_control(flow: FlowControl) -> _Wanted:
 def _of_request_handler(handler: RequestHandler) -> _Wanted:
     for parser in handler.parsers:
         yield f"{parser.at}.pluginRef", parser.plugin_ref, "parser"
+
+
+def _check_bands(flow: FlowControl, problems: list[Problem]) -> None:
+    seen: set[int] = set()
+    for band in flow.priority_bands:
+        if band.priority in seen:
+            message = f"a band of priority {band.priority} stands above already"
+            problems.append(Problem(f"{band.at}.priority", message))
+        seen.add(band.priority)
 
 
 def _check_extractors(extractors: Iterable[tuple[str, str]], declared: Declared, problems: list[Problem]) -> None:
