@@ -213,7 +213,7 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
 
 
 def headline(summaries: Sequence[Summary], policy: str) -> str | None:
-    """Return one sentence on how `policy` did against the better of random and round-robin; None if it is one of them."""
+    """Return one sentence on how `policy` did against the better of random and round-robin, if it is neither."""
     ours = next((s for s in summaries if s.policy == policy), None)
     rivals = [s for s in summaries if s.policy in _BASELINES]
     if ours is None or ours in rivals or not rivals:

@@ -63,4 +63,4 @@ def command(
     if comparison.receipt is not None:
         console().print("\nWhy there? The receipt of one decision under 'default':\n")
         click.echo(comparison.receipt.explain())
-    console().print("\nWritten: " + ", ".join(str(path) for path in written))
+    console().print("\nWritten: " + ", ".join(str(path) for path in written), soft_wrap=True)

@@ -60,7 +60,7 @@ class Commands(click.Group):
         if not claims:
             return None
         if len(claims) > 1:
-            raise Failure(f"the command '{cmd_name}' is claimed by {' and by '.join(map(_origin, claims))}")
+            raise Failure(f"the command '{cmd_name}' is claimed by {' and by '.join(sorted(map(_origin, claims)))}")
         command = _load(claims[0])
         command.epilog = command.epilog or _EXIT_CODES
         return command

@@ -92,7 +92,7 @@ def command(
     if (sentence := headline(comparison.summaries, comparison.summaries[-1].policy)) is not None:
         console().print(f"\n{sentence}", soft_wrap=True)
     if written:
-        console().print("\nWritten: " + ", ".join(str(path) for path in written))
+        console().print("\nWritten: " + ", ".join(str(path) for path in written), soft_wrap=True)
 
 
 def _written_to(path: Path | None) -> contextlib.AbstractContextManager[IO[str] | None]:
