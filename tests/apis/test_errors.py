@@ -1,0 +1,125 @@
+"""What clients are told: one status, reason and retry hint for each outcome, in the shape of the API they speak.
+
+The tests named after a letter and a number are behaviours that other projects got wrong.
+"""
+
+import json
+import random
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, strategies as st
+
+from inferencesched import Profile, Registry, Rejection, Request, Scheduler
+from inferencesched.apis import REASON_HEADER, RETRY_AFTER_MOST, ErrorAnswer, anthropic_error, openai_error
+
+RENDERERS = (openai_error, anthropic_error)
+
+BUSY = Rejection("r-1", "m", "rejected-saturated", 429, True, "8 of 8 at capacity", 2.2, generation=1, now=0.0)
+
+
+def refused(status: int, reason: str, retry_after: float | None) -> Rejection:
+    return attrs.evolve(BUSY, http_status=status, reason=reason, retry_after=retry_after)
+
+
+def told(answer: ErrorAnswer) -> Any:
+    """What the client reads off the wire."""
+    return json.loads(answer.content)
+
+
+def does_openai_retry(answer: ErrorAnswer) -> bool:
+    """openai-python 3.54.0, ``BaseClient._should_retry``."""
+    if float(answer.headers.get("retry-after", 0)) > 120:
+        return False
+    hint = answer.headers.get("x-should-retry")
+    return hint == "true" if hint in {"true", "false"} else answer.status in {408, 409, 429} or answer.status >= 500
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "retry_after", "types", "seconds"),
+    [
+        (400, "", None, ("invalid_request_error", "invalid_request_error"), None),
+        (404, "model-not-found", None, ("invalid_request_error", "not_found_error"), None),
+        (413, "", None, ("invalid_request_error", "request_too_large"), None),
+        (429, "rejected-saturated", 2.2, ("rate_limit_error", "rate_limit_error"), "3"),
+        (429, "rejected-ttl-expired", 7.0, ("rate_limit_error", "rate_limit_error"), "7"),
+        (429, "rejected-quota", 30.5, ("rate_limit_error", "rate_limit_error"), "31"),
+        (429, "rejected-quota", None, ("insufficient_quota", "rate_limit_error"), "120"),
+        (429, "evicted", 1.0, ("rate_limit_error", "rate_limit_error"), "1"),
+        (499, "rejected-context-cancelled", None, ("invalid_request_error", "invalid_request_error"), None),
+        (500, "", None, ("server_error", "api_error"), None),
+        (503, "rejected-no-endpoints", 1.0, ("service_unavailable_error", "overloaded_error"), "1"),
+        (503, "rejected-no-endpoints", None, ("service_unavailable_error", "overloaded_error"), "120"),
+        (503, "rejected-shutting-down", 1.0, ("service_unavailable_error", "overloaded_error"), "1"),
+    ],
+)
+def test_f1_every_outcome_has_one_status_reason_and_retry_hint(
+    status: int, reason: str, retry_after: float | None, types: tuple[str, str], seconds: str | None
+) -> None:
+    """Both renderers agree on status and headers; only the body's shape and its words are the API's own."""
+    openai, anthropic = (render(refused(status, reason, retry_after)) for render in RENDERERS)
+
+    assert openai.status == anthropic.status == status
+    assert openai.headers == anthropic.headers
+    assert openai.headers.get(REASON_HEADER, "") == reason
+    assert openai.headers.get("retry-after") == seconds
+    assert openai.headers.get("x-should-retry") == ("false" if retry_after is None else None)
+    assert (openai.body["error"]["type"], anthropic.body["error"]["type"]) == types
+
+
+def test_f7_bodies_have_the_shape_of_their_api() -> None:
+    """The fields that the official clients read, and no others."""
+    sentence = "All model servers are at capacity. Try again in 3 s."
+
+    assert told(openai_error(BUSY)) == {
+        "error": {"message": sentence, "type": "rate_limit_error", "param": None, "code": "rejected-saturated"}
+    }
+    assert told(anthropic_error(BUSY)) == {"type": "error", "error": {"type": "rate_limit_error", "message": sentence}}
+    assert openai_error(BUSY).headers["content-type"] == "application/json"
+
+
+@given(seconds=st.floats(0, allow_nan=False), status=st.sampled_from((429, 503)))
+def test_f4_retry_after_is_whole_seconds_from_1_to_120(seconds: float, status: int) -> None:
+    """Never less than was said, unless it was more than the official clients would wait."""
+    for render in RENDERERS:
+        answer = render(refused(status, "rejected-saturated", seconds))
+
+        said = int(answer.headers["retry-after"])
+        assert 1 <= said <= RETRY_AFTER_MOST
+        assert said >= min(seconds, RETRY_AFTER_MOST)
+        assert does_openai_retry(answer)
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 429, 500, 503])
+def test_f5_where_retrying_cannot_help_the_official_clients_do_not(status: int) -> None:
+    """``x-should-retry: false`` overrules their list of statuses; who knows only Retry-After is held off longest."""
+    for render in RENDERERS:
+        answer = render(refused(status, "", None))
+
+        assert not does_openai_retry(answer)
+        assert answer.headers.get("retry-after") == ("120" if status in {429, 503} else None)
+
+
+@pytest.mark.parametrize("status", [418, 502])
+def test_a_status_of_somebody_else_is_passed_on(status: int) -> None:
+    """A host may make rejections of its own; the body says whose fault it is, at least."""
+    types = [render(refused(status, "", None)).body["error"]["type"] for render in RENDERERS]
+
+    assert types == (["invalid_request_error"] * 2 if status == 418 else ["server_error", "api_error"])
+
+
+def test_k3_neither_the_prompt_nor_the_fleet_is_in_an_answer() -> None:
+    """A real rejection with endpoints, filters and a prompt: the client learns of none of them."""
+    create = Registry().create
+    nobody = create("label-selector-filter", {"matchLabels": {"zone": "zone-of-nobody"}})
+    scheduler = Scheduler(Profile(filters=[nobody], picker=create("max-score-picker")), rng=random.Random(0))
+    scheduler.add_endpoint("endpoint-seven", "10.9.8.7:8000", now=0.0)
+    rejection = scheduler.schedule(Request("r-1", "model-x", "my secret prompt"), now=0.0)
+    assert isinstance(rejection, Rejection)
+
+    for render in RENDERERS:
+        answer = render(rejection)
+        everything = answer.content.decode() + repr(answer)
+        for secret in ("secret", "endpoint-seven", "10.9.8.7", "label", "zone-of-nobody", "model-x"):
+            assert secret not in everything
