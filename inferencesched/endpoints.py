@@ -370,6 +370,15 @@ class EndpointBatch:
             return self._derive((parent, chosen[rows]), rows.size)
         return self._derive((self, rows), rows.size)
 
+    def take(self, rows: Iterable[int]) -> EndpointBatch:
+        """Return the batch of the endpoints at the positions `rows`, in that order.
+
+        >>> EndpointBatch.build(["a", "b", "c"]).take([2, 0]).names
+        ('c', 'a')
+        """
+        taken = np.fromiter(rows, np.intp)
+        return self._derive((self, taken), taken.size)
+
     def with_columns(self, columns: Mapping[str, FloatArray]) -> EndpointBatch:
         """Return the same endpoints with per-request `columns` added (or shadowing those of the table).
 

@@ -42,7 +42,7 @@ class EndpointGiven:
     name: str
     address: str = ""
     labels: Mapping[str, str] = attrs.field(factory=dict)
-    facts: Mapping[str, Any] = attrs.field(factory=dict)
+    facts: Mapping[str, float | tuple[str, ...] | None] = attrs.field(factory=dict)
     serving: tuple[str, ...] = ()
     served: tuple[str, ...] = ()
     age: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
@@ -108,23 +108,13 @@ def read_situation(document: Document) -> Situation:
         for row, name in enumerate(names)
         if name in names[:row]
     ]
-    problems += _wrong_facts(situation) if situation else []
     if problems or situation is None:
         raise ConfigError(document.place(problems))
     return situation
 
 
-def _wrong_facts(situation: Situation) -> list[Problem]:
-    return [
-        Problem(f"endpoints[{row}].facts.{name}", f"expected a number or a list of names, got {value!r}")
-        for row, given in enumerate(situation.endpoints)
-        for name, value in given.facts.items()
-        if isinstance(value, bool) or not isinstance(value, int | float | list | None)
-    ]
-
-
 def _fact(value: Any) -> Any:
-    return frozenset(map(str, value)) if isinstance(value, list) else value
+    return frozenset(value) if isinstance(value, tuple | list) else value
 
 
 _SYSTEM = "You are a patient assistant who answers questions about the product, in the language of the customer. " * 40

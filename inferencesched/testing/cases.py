@@ -19,7 +19,7 @@ from inferencesched.request import Request
 from inferencesched.testing.builders import make_batch, make_request
 from inferencesched.vocabulary import COLUMNS, PRODUCED, SET_COLUMNS
 
-__all__ = ["ODD_REQUESTS", "Case", "ReadLog", "arranged", "known_facts", "odd_requests", "unknown_facts"]
+__all__ = ["ODD_REQUESTS", "Case", "ReadLog", "known_facts", "odd_requests", "unknown_facts"]
 
 NAN = float("nan")
 _SIZES = (1, 1, 2, 2, 3, 3, 4, 5, 8)
@@ -145,12 +145,6 @@ def odd_requests(plugin: object) -> Iterable[Case]:
     """Return cases with requests that few authors think of, on three endpoints of which everything is known."""
     three = next(case for case in known_facts(plugin) if case.size == 3)
     return [attrs.evolve(three, fields=fields, usual=three) for fields in ODD_REQUESTS]
-
-
-def arranged(batch: EndpointBatch, rows: Iterable[int]) -> EndpointBatch:
-    """Return the endpoints at the positions `rows`, in that order: the same instances, otherwise arranged."""
-    taken = np.fromiter(rows, np.intp)
-    return batch._derive(batch, taken, len(taken))
 
 
 class ReadLog(EndpointBatch):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from inferencesched.endpoints import EndpointBatch
 from inferencesched.request import Request
 from inferencesched.testing.builders import make_request
-from inferencesched.testing.cases import Case, ReadLog, arranged
+from inferencesched.testing.cases import Case, ReadLog
 
 __all__ = ["Answer", "Ask", "depends_on_order", "depends_on_others", "impurity", "undeclared_reads"]
 
@@ -50,7 +50,7 @@ def depends_on_order(ask: Ask, plugin: object, case: Case) -> str | None:
     batch = case.batch()
     plain = _copy(ask(plugin, case.request(), batch))
     for rows in _arrangements(case.size):
-        again = ask(plugin, case.request(), arranged(batch, rows))
+        again = ask(plugin, case.request(), batch.take(rows))
         if found := difference(_take(plain, rows), again, [batch.names[row] for row in rows]):
             return f"with the endpoints in the order {rows}, {found}"
     return None

@@ -44,7 +44,7 @@ def _is_value(plugin: object) -> bool:
 def _has_parameters(plugin: object) -> bool:
     """Whether a configuration could spell the plugin: its parameters are plain values."""
     try:
-        json.dumps(to_mapping(plugin))
+        json.dumps(to_mapping(plugin, names=repr))
     except TypeError:
         return False
     return attrs.has(type(plugin))
@@ -73,12 +73,19 @@ def travels(plugin: object, _: Itself) -> str | None:
 
 def rebuilt(plugin: object, _: Itself) -> str | None:
     """The constructor only validates and stores: rebuilt from its parameters, a plugin has the same ones."""
+    others: dict[str, object] = {}
+
+    def name(other: object) -> str:
+        label = f"plugin {id(other)}"
+        others[label] = other
+        return label
+
     problems: list[Problem] = []
-    before = to_mapping(plugin)
-    twin = construct(type(plugin), before, "parameters", problems)
+    before = to_mapping(plugin, names=name)
+    twin = construct(type(plugin), before, "parameters", problems, references=others)
     if problems:
         return f"its own parameters are refused: {problems[0]}"
-    after = to_mapping(twin)
+    after = to_mapping(twin, names=name)
     changed = next((name for name, value in before.items() if after[name] != value), None)
     return f"{changed}: given {before[changed]!r}, it keeps {after[changed]!r}" if changed else None
 

@@ -28,7 +28,6 @@ REQUIRED: dict[str, dict[str, Any]] = {
 
 KNOWN: dict[str, dict[str, str]] = {
     "approx-prefix-cache-producer": {"order": "takes the block size of the first endpoint, as upstream does"},
-    "pd-profile-handler": {"rebuilt": "refers to a decider by name, which only a configuration resolves"},
 }
 """Clauses that a built-in breaks, and why."""
 
