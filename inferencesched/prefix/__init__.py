@@ -1,1 +1,32 @@
-"""Which endpoint holds which prefix: hashing, the radix tree, the index, and what feeds them."""
+"""Which endpoint holds which prefix: keys, a radix tree, an index bounded to the byte, and the producers that feed it.
+
+>>> from inferencesched import Endpoint, Request
+>>> index, endpoint = PrefixIndex(max_memory_mb=16), Endpoint("gpu-0")
+>>> system = "You are a careful assistant. " * 20
+>>> index.insert(request_keys(Request("r-1", prompt=system + "Hello"), block_size_tokens=16), endpoint)
+9
+>>> index.held(request_keys(Request("r-2", prompt=system + "Why?"), block_size_tokens=16), endpoint)
+9
+"""
+
+from inferencesched.prefix.calibration import Accuracy
+from inferencesched.prefix.chained import chained_hashes
+from inferencesched.prefix.hashing import Keys, PrefixKeys, prompt_content, request_keys, space_seed
+from inferencesched.prefix.index import IndexStats, PrefixIndex, estimate_memory
+from inferencesched.prefix.producer import ApproxPrefixCacheProducer
+from inferencesched.prefix.radix import RadixTree
+
+__all__ = [
+    "Accuracy",
+    "ApproxPrefixCacheProducer",
+    "IndexStats",
+    "Keys",
+    "PrefixIndex",
+    "PrefixKeys",
+    "RadixTree",
+    "chained_hashes",
+    "estimate_memory",
+    "prompt_content",
+    "request_keys",
+    "space_seed",
+]

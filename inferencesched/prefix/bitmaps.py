@@ -7,16 +7,23 @@ kept. Nothing here knows what a slot stands for.
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MASKS_KEPT", "Masks"]
+__all__ = ["MASKS_KEPT", "Masks", "bitmap_bytes"]
 
 MASKS_KEPT = 32
 """Masks remembered; at the limit all are forgotten, for making one takes two microseconds."""
 
 _MASK_OVERHEAD = 400
 """Bytes of one remembered mask besides a byte and a bit per slot: array, integer, place in the dictionary."""
+
+
+def bitmap_bytes(bits: int) -> int:
+    """Return the bytes that a bitmap costs its node: nothing with one bit, for those are shared by all leaves."""
+    return sys.getsizeof(bits) if bits & (bits - 1) else 0
 
 
 class Masks:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from inferencesched.prefix import radix
+from inferencesched.prefix.bitmaps import bitmap_bytes
 
 if TYPE_CHECKING:
     from inferencesched.prefix.radix import RadixTree
@@ -59,7 +59,7 @@ def _check_holders(tree: RadixTree, rows: list[int]) -> None:
         assert nodes.holders[row], "a node has no holder"
         above = nodes.holders[nodes.parent[row]] if nodes.parent[row] else -1
         assert not nodes.holders[row] & ~above, "an endpoint holds a node but not what comes before it"
-    bitmaps = sum(radix.bitmap_bytes(nodes.holders[row]) for row in rows)
+    bitmaps = sum(bitmap_bytes(nodes.holders[row]) for row in rows)
     assert tree._bitmap_bytes == bitmaps, "bitmaps are miscounted"
     for slot, bit in enumerate(tree._bits):
         held = sum(nodes.length[row] for row in rows if nodes.holders[row] & bit)

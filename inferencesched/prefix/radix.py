@@ -33,12 +33,12 @@ from numpy.typing import NDArray
 from inferencesched.errors import LifecycleError
 from inferencesched.prefix import invariants
 from inferencesched.prefix.arena import SEGMENT_KEYS, KeyArena
-from inferencesched.prefix.bitmaps import Masks
+from inferencesched.prefix.bitmaps import Masks, bitmap_bytes
 from inferencesched.prefix.claims import MAX_SLOTS, Claims
 from inferencesched.prefix.hashing import Keys
 from inferencesched.prefix.nodes import Nodes
 
-__all__ = ["UNLIMITED", "RadixTree", "Span", "bitmap_bytes"]
+__all__ = ["UNLIMITED", "RadixTree", "Span"]
 
 UNLIMITED = 1 << 62
 """A capacity that is never reached."""
@@ -550,8 +550,3 @@ class RadixTree:
     def check(self) -> None:
         """Assert every invariant of the tree. O(everything)."""
         invariants.check(self)
-
-
-def bitmap_bytes(bits: int) -> int:
-    """Bytes of a bitmap; those with one bit are shared by all leaves and belong to the slot."""
-    return sys.getsizeof(bits) if bits & (bits - 1) else 0

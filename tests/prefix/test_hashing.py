@@ -10,7 +10,7 @@ import xxhash
 from hypothesis import given, strategies as st
 
 from inferencesched.prefix.hashing import PrefixKeys, prompt_content, request_keys, space_seed
-from inferencesched.request import Request
+from inferencesched.request import Prompt, Request
 
 BLOCK = 16  # tokens
 WIDTH = 4 * BLOCK
@@ -66,7 +66,7 @@ def test_the_layout_is_fixed_for_all_time() -> None:
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=80))
 def test_every_form_of_the_same_tokens_has_the_same_keys(tokens: list[int]) -> None:
     """Lists, tuples, arrays of any integer type and their bytes are one prompt."""
-    forms = [
+    forms: list[Prompt] = [
         tuple(tokens),
         array("Q", tokens),
         np.array(tokens, np.int64),
