@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from inferencesched.cli.comparison import compare, comparison_table, fleet_options, headline, write_report
-from inferencesched.cli.output import console, json_option, print_json
+from inferencesched.cli.output import console, json_option, print_json, say
 from inferencesched.sim.fleet import FleetSpec
 from inferencesched.sim.hardware import ENGINES
 from inferencesched.sim.policies import POLICIES
@@ -43,7 +43,7 @@ _POLICIES = ("random", "round-robin", "least-in-flight", "prefix-only", "default
 def command(
     *, endpoints: int, engine: str, scrape_interval: float, seed: int, duration: float, out: Path, as_json: bool
 ) -> None:
-    """Compare policies on made-up traffic and a simulated fleet, and explain one decision.
+    """Compare policies on made-up traffic, and explain one decision.
 
     Conversations, agents and single questions arrive at simulated model servers; every policy gets the same requests.
     No GPU, no network, no model. Writes a plot (PNG) and a report (HTML).
@@ -57,10 +57,10 @@ def command(
     if as_json:
         print_json({**comparison.to_dict(), "files": [str(path) for path in written]})
         return
-    console().print(f"{comparison.title}\n", soft_wrap=True)
+    say(f"{comparison.title}\n")
     console().print(comparison_table(comparison.summaries))
-    console().print(f"\n{headline(comparison.summaries, 'default')}", soft_wrap=True)
+    say(f"\n{headline(comparison.summaries, 'default')}")
     if comparison.receipt is not None:
-        console().print("\nWhy there? The receipt of one decision under 'default':\n")
+        say("\nWhy there? The receipt of one decision under 'default':\n")
         click.echo(comparison.receipt.explain())
-    console().print("\nWritten: " + ", ".join(str(path) for path in written), soft_wrap=True)
+    say("\nWritten: " + ", ".join(str(path) for path in written))

@@ -111,7 +111,9 @@ def _attribute(value: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-@click.group(cls=Commands, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="inferencesched", message="%(package)s %(version)s")
 def main() -> None:
     """Decide which model server takes an inference request: see it work, replay traffic, ask why.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-__all__ = ["console", "json_option", "print_json", "progress_console"]
+__all__ = ["console", "json_option", "print_json", "progress_console", "say"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -31,6 +31,12 @@ def console() -> Console:
     """Return what tables are printed on: stdout, in colour on a terminal only, wide enough in a pipe."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=max(out.width, _LEAST_WIDTH), no_color=True)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence to stdout: wrapped at words on a terminal, in one line in a pipe."""
+    out = console()
+    out.print(sentence, soft_wrap=not out.is_terminal, markup=False)
 
 
 def progress_console() -> Console:

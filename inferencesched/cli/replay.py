@@ -11,7 +11,7 @@ from typing import IO
 import click
 
 from inferencesched.cli.comparison import compare, comparison_table, fleet_options, headline, write_report
-from inferencesched.cli.output import console, json_option, print_json
+from inferencesched.cli.output import console, json_option, print_json, say
 from inferencesched.cli.policies import PolicyType
 from inferencesched.sim.fleet import FleetSpec
 from inferencesched.sim.hardware import ENGINES
@@ -87,12 +87,12 @@ def command(
     if as_json:
         print_json({**comparison.to_dict(), "files": [str(path) for path in written]})
         return
-    console().print(f"{comparison.title}\n", soft_wrap=True)
+    say(f"{comparison.title}\n")
     console().print(comparison_table(comparison.summaries))
     if (sentence := headline(comparison.summaries, comparison.summaries[-1].policy)) is not None:
-        console().print(f"\n{sentence}", soft_wrap=True)
+        say(f"\n{sentence}")
     if written:
-        console().print("\nWritten: " + ", ".join(str(path) for path in written), soft_wrap=True)
+        say("\nWritten: " + ", ".join(str(path) for path in written))
 
 
 def _written_to(path: Path | None) -> contextlib.AbstractContextManager[IO[str] | None]:
