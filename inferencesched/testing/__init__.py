@@ -24,13 +24,16 @@ from inferencesched.testing.parametrize import parametrize_with_checks
 from inferencesched.testing.pickers import check_picker
 from inferencesched.testing.producers import check_producer
 from inferencesched.testing.questions import check_annotator, check_decider, check_responder
+from inferencesched.testing.scenarios import Recorder, Scenario
 from inferencesched.testing.scorers import check_scorer
 
 __all__ = [
     "CONTRACTS",
     "Clause",
     "Contract",
+    "Recorder",
     "Result",
+    "Scenario",
     "Violation",
     "VirtualClock",
     "check_annotator",
