@@ -5,6 +5,9 @@ by its field's name in camelCase, as the Endpoint Picker spells it, unless the f
 under ``"parameter"``. Everything is strict, as upstream's decoding is: an unknown name is an error with a near miss, a
 string is not a number, and all problems of one plugin are reported together.
 
+A field whose value is written as another type than it has (a duration as ``30s``) has a converter, and the written type
+in its metadata under ``"written"``.
+
 A field whose metadata has ``"plugin_ref"`` holds another plugin. A configuration names that plugin there, and whoever
 assembles one builds it first and hands it over by name (`construct`, `references_in`); the field's type is `Any`. When
 ``"plugin_ref"`` is a string, it is the name to look for where the configuration gives none (no such plugin, then the
@@ -64,7 +67,7 @@ def parameters_of(cls: type) -> tuple[Parameter, ...]:
         Parameter(
             field.metadata.get("parameter", _camel(field.name)),
             field.alias or field.name,
-            hints[field.name],
+            field.metadata.get("written", hints[field.name]),
             required=field.default is attrs.NOTHING,
             default=_default(field),
             reference="plugin_ref" in field.metadata,

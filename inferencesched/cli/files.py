@@ -11,7 +11,15 @@ from inferencesched.cli.nodes import documents_in
 from inferencesched.documents import Document
 from inferencesched.errors import ConfigError, Problem
 
-__all__ = ["read", "read_all"]
+__all__ = ["paths_argument", "read", "read_all"]
+
+paths_argument = click.argument(
+    "paths",
+    metavar="FILE|DIR...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+)
 
 _SUFFIXES = {".json", ".yaml", ".yml"}
 _LARGEST = 8 * 1024 * 1024  # bytes of one file

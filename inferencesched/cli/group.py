@@ -26,7 +26,10 @@ GROUP = "inferencesched.commands"
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "check": "inferencesched.cli.check:command",
+        "config": "inferencesched.cli.config:command",
         "demo": "inferencesched.cli.demo:command",
+        "doctor": "inferencesched.cli.doctor:command",
         "explain": "inferencesched.cli.explain:command",
         "plugins": "inferencesched.cli.plugins:command",
         "replay": "inferencesched.cli.replay:command",

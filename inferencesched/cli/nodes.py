@@ -20,6 +20,7 @@ __all__ = ["documents_in"]
 
 _MOST_NODES = 200_000  # aliases followed; a folder with every resource of a large cluster has a tenth of that
 _DEEPEST = 100  # real documents nest about ten deep; far below Python's own limit
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PREFIX = "tag:yaml.org,2002:"
 
 
@@ -119,7 +120,7 @@ class _Walk:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._note(key_node, path, "expected a plain word for a key")
                 continue
-            key = key_node.value
+            key = self._text(key_node, path)
             at = f"{path}.{key}".lstrip(".")
             if key_node.tag == _PREFIX + "merge":
                 merged = {**self._merge(value_node, at), **merged}
@@ -147,7 +148,7 @@ class _Walk:
     def _scalar(self, node: yaml.ScalarNode, path: str) -> Any:
         tag, text = node.tag.removeprefix(_PREFIX), node.value
         if tag == "str":
-            return text
+            return self._text(node, path)
         if tag == "null":
             return None
         try:
@@ -162,6 +163,17 @@ class _Walk:
             return None
         self._note(node, path, f"the tag '{node.tag}' has no meaning here")
         return None
+
+    def _text(self, node: yaml.ScalarNode, path: str) -> str:
+        """Return the text with the surrogate pairs of JSON's escapes put together; half a pair cannot be printed."""
+        text: str = node.value
+        if not _SURROGATE.search(text):
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self._note(node, path, "half of a surrogate pair is no character")
+            return _SURROGATE.sub("�", text)
 
     def _note(self, node: yaml.Node, path: str, message: str) -> None:
         self._problems.append(Problem(path, message, self._file, node.start_mark.line + 1))

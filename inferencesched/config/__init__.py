@@ -6,7 +6,7 @@ plugins only by their type. Semantics, defaults and what is put in where somethi
 
 from inferencesched.config.assembly import Config
 from inferencesched.config.defaults import DEFAULT
-from inferencesched.config.loading import is_config, load_config
+from inferencesched.config.loading import examine, is_config, load_config
 from inferencesched.documents import Document
 
-__all__ = ["DEFAULT", "Config", "Document", "is_config", "load_config"]
+__all__ = ["DEFAULT", "Config", "Document", "examine", "is_config", "load_config"]

@@ -24,7 +24,7 @@ from inferencesched.documents import Document, decode
 from inferencesched.errors import ConfigError, Problem, near_miss
 from inferencesched.registry import Registry
 
-__all__ = ["is_config", "load_config"]
+__all__ = ["examine", "is_config", "load_config"]
 
 
 def load_config(*documents: Document | Mapping[str, Any], registry: Registry | None = None) -> Config:
@@ -47,22 +47,33 @@ def load_config(*documents: Document | Mapping[str, Any], registry: Registry | N
     >>> config.profiles["default"]
     Profile('default', queue-scorer, max-score-picker)
     """
+    problems: list[Problem] = []
+    config = examine(*documents, registry=registry, problems=problems, warnings=[])
+    if config is None or problems:
+        raise ConfigError(problems)
+    return config
+
+
+def examine(
+    *documents: Document | Mapping[str, Any],
+    registry: Registry | None = None,
+    problems: list[Problem],
+    warnings: list[Problem],
+) -> Config | None:
+    """Do as `load_config` does, and append what is wrong, and what is only worth a word, instead of raising."""
     ours = [document for document in map(Document.of, documents) if is_config(document)] or [Document(DEFAULT)]
     registry = Registry() if registry is None else registry
-    configs, problems = [], []
+    config = None
     for document in ours:
         found: list[Problem] = []
-        warnings: list[Problem] = []
-        spec = _read(document, found, warnings)
+        noted: list[Problem] = []
+        spec = _read(document, found, noted)
         if spec is not None:
-            config = assemble(spec, registry, found, warnings)
-            configs.append(attrs.evolve(config, warnings=tuple(document.place(warnings))))
+            config = assemble(spec, registry, found, noted)
         problems += sorted(document.place(found), key=lambda problem: problem.line or 0)
+        warnings += sorted(document.place(noted), key=lambda problem: problem.line or 0)
     problems += [_second(document, ours[0]) for document in ours[1:]]
-    if problems:
-        raise ConfigError(problems)
-    (config,) = configs
-    return config
+    return config if config is None else attrs.evolve(config, warnings=tuple(warnings))
 
 
 def is_config(document: Document) -> bool:

@@ -17,6 +17,7 @@ __all__ = ["choose_handler", "gather", "make_profiles"]
 
 _DEFAULT_PICKER = "max-score-picker"
 _DEFAULT_HANDLER = "single-profile-handler"
+_FOR_ONE_PROFILE = {_DEFAULT_HANDLER, "data-parallel-profile-handler"}
 
 
 @attrs.define
@@ -81,7 +82,7 @@ def choose_handler(
         return None
     if handlers:
         (handler,) = handlers
-        if declared.types[handler.name] == _DEFAULT_HANDLER and len(names) > 1:
+        if declared.types[handler.name] in _FOR_ONE_PROFILE and len(names) > 1:
             message = f"'{handler.name}' runs one profile, and there are {len(names)}: {', '.join(names)}"
             problems.append(Problem("schedulingProfiles", message))
         return handler

@@ -37,15 +37,20 @@ KIND = "EndpointPickerConfig"
 API_VERSION: Literal["llm-d.ai/v1alpha1"] = "llm-d.ai/v1alpha1"
 LEGACY_API_VERSION = "inference.networking.x-k8s.io/v1alpha1"
 
-_DURATION = {"write": format_duration}
+_DURATION = {"written": str, "write": format_duration}
+_QUANTITY = {"written": str | int | float}
 
 
-def _amount(given: str | float | None) -> int | None:
+def _seconds(given: str | float) -> float:
+    return duration(given) if isinstance(given, str) else given
+
+
+def _seconds_or_none(given: str | float | None) -> float | None:
+    return None if given is None else _seconds(given)
+
+
+def _amount_or_none(given: str | float | None) -> int | None:
     return None if given is None else quantity(given)
-
-
-def _seconds(given: str | None) -> float | None:
-    return None if given is None else duration(given)
 
 
 def _named(_: object, __: object, value: str) -> None:
@@ -107,7 +112,7 @@ class DataLayer(Part):
     discovery: Reference | None = None
     peer_discovery: Reference | None = None
     cross_replica_syncer_plugin_ref: str | None = None
-    cross_replica_sync_interval: str = attrs.field(default="200ms", converter=duration, metadata=_DURATION)
+    cross_replica_sync_interval: float = attrs.field(default=0.2, converter=_seconds, metadata=_DURATION)
 
 
 @attrs.frozen
@@ -115,8 +120,8 @@ class TemplateBand(Part):
     """What holds for a priority band that is not listed; ``priority`` may stand there and has no meaning."""
 
     priority: int | None = None
-    max_bytes: str | float = attrs.field(default=1_000_000_000, converter=quantity)
-    max_requests: str | float = attrs.field(default=5_000, converter=quantity)
+    max_bytes: int = attrs.field(default=1_000_000_000, converter=quantity, metadata=_QUANTITY)
+    max_requests: int = attrs.field(default=5_000, converter=quantity, metadata=_QUANTITY)
     fairness_policy_ref: str = "global-strict-fairness-policy"
     ordering_policy_ref: str = "fcfs-ordering-policy"
 
@@ -126,8 +131,8 @@ class PriorityBand(Part):
     """One of ``priorityBands``; what it leaves out it takes from the template for its priority."""
 
     priority: int
-    max_bytes: str | float | None = attrs.field(default=None, converter=_amount)
-    max_requests: str | float | None = attrs.field(default=None, converter=_amount)
+    max_bytes: int | None = attrs.field(default=None, converter=_amount_or_none, metadata=_QUANTITY)
+    max_requests: int | None = attrs.field(default=None, converter=_amount_or_none, metadata=_QUANTITY)
     fairness_policy_ref: str | None = None
     ordering_policy_ref: str | None = None
 
@@ -139,13 +144,13 @@ class FlowControl(Part):
     A limit that is None is none; a time to live of 0 s never ends, and `no_endpoint_request_ttl` follows the other one.
     """
 
-    max_bytes: str | float | None = attrs.field(default=None, converter=_amount)
-    max_requests: str | float | None = attrs.field(default=None, converter=_amount)
-    default_request_ttl: str = attrs.field(
-        default="60s", converter=duration, metadata={"parameter": "defaultRequestTTL", **_DURATION}
+    max_bytes: int | None = attrs.field(default=None, converter=_amount_or_none, metadata=_QUANTITY)
+    max_requests: int | None = attrs.field(default=None, converter=_amount_or_none, metadata=_QUANTITY)
+    default_request_ttl: float = attrs.field(
+        default=60.0, converter=_seconds, metadata={"parameter": "defaultRequestTTL", **_DURATION}
     )
-    no_endpoint_request_ttl: str | None = attrs.field(
-        default=None, converter=_seconds, metadata={"parameter": "noEndpointRequestTTL", **_DURATION}
+    no_endpoint_request_ttl: float | None = attrs.field(
+        default=None, converter=_seconds_or_none, metadata={"parameter": "noEndpointRequestTTL", **_DURATION}
     )
     default_priority_band: TemplateBand = attrs.field(factory=TemplateBand)
     default_negative_priority_band: TemplateBand | None = None

@@ -5,7 +5,7 @@ Reads no file and no cluster: what a cluster or a folder holds is for a host to 
 """
 
 from inferencesched.resources.endpoints import StaticEndpoint
-from inferencesched.resources.manifests import Manifests, resolve
+from inferencesched.resources.manifests import Manifests, examine, resolve
 from inferencesched.resources.objective import InferenceObjective
 from inferencesched.resources.pool import EndpointPickerRef, InferencePool
 from inferencesched.resources.rewrite import InferenceModelRewrite, RewriteRule, RewriteTarget
@@ -37,5 +37,6 @@ __all__ = [
     "RouteRule",
     "StaticEndpoint",
     "ValueMatch",
+    "examine",
     "resolve",
 ]

@@ -16,7 +16,7 @@ from inferencesched.resources.pool import InferencePool
 from inferencesched.resources.rewrite import InferenceModelRewrite
 from inferencesched.resources.route import HTTPRoute
 
-__all__ = ["Manifests", "resolve"]
+__all__ = ["Manifests", "examine", "resolve"]
 
 Resource = InferencePool | InferenceObjective | InferenceModelRewrite | HTTPRoute
 T = TypeVar("T")
@@ -62,7 +62,14 @@ def resolve(*documents: Document | Mapping[str, Any]) -> Manifests:
     '10.0.0.1:8000'
     """
     problems: list[Problem] = []
-    warnings: list[Problem] = []
+    manifests = examine(*documents, problems=problems, warnings=[])
+    if problems:
+        raise ConfigError(problems)
+    return manifests
+
+
+def examine(*documents: Document | Mapping[str, Any], problems: list[Problem], warnings: list[Problem]) -> Manifests:
+    """Do as `resolve` does, and append what is wrong, and what is only worth a word, instead of raising."""
     read: list[tuple[Document, Any]] = []
     given = [Document.of(document) for document in documents]
     for document in given:
@@ -76,8 +83,6 @@ def resolve(*documents: Document | Mapping[str, Any]) -> Manifests:
     resources = [(document, value) for document, value in read if isinstance(value, Resource)]
     endpoints = [endpoint for _, value in read if isinstance(value, tuple) for endpoint in value]
     problems += [*_repeated(resources), *_repeated_endpoints(read), *_dangling(resources, _pools_in(given))]
-    if problems:
-        raise ConfigError(problems)
     values = [value for _, value in resources]
     return Manifests(
         pools=_only(InferencePool, values),

@@ -33,8 +33,8 @@ _Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", 
 _port = attrs.validators.optional(number(1, 65535))
 
 
-def _seconds(given: str | None) -> float | None:
-    return None if given is None else duration(given)
+def _seconds(given: str | float | None) -> float | None:
+    return duration(given) if isinstance(given, str) else given
 
 
 @attrs.frozen
@@ -141,8 +141,8 @@ class _Backend(Part):
 
 @attrs.frozen
 class _Timeouts(Part):
-    request: str | None = attrs.field(default=None, converter=_seconds)
-    backend_request: str | None = attrs.field(default=None, converter=_seconds)
+    request: float | None = attrs.field(default=None, converter=_seconds, metadata={"written": str})
+    backend_request: float | None = attrs.field(default=None, converter=_seconds, metadata={"written": str})
 
 
 @attrs.frozen
@@ -213,7 +213,7 @@ class _Reader:
             response_headers=_headers(each.response_header_modifier for each in filters),
             rewrite=next((_rewrite(each.url_rewrite) for each in filters if each.url_rewrite is not None), None),
             mirrors=tuple(self.mirror(each) for each in mirrors if self.is_pool(each.backend_ref)),
-            timeout=None if rule.timeouts is None else rule.timeouts.request,  # type: ignore[arg-type] # converted
+            timeout=None if rule.timeouts is None else rule.timeouts.request,
             name=rule.name,
         )
 

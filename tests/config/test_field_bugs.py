@@ -212,7 +212,8 @@ def test_h5_a_reload_keeps_what_the_prefix_index_has_learned() -> None:
 def test_k8_a_selector_that_is_absent_empty_or_matches_nothing_is_three_different_things() -> None:
     """An absent and an empty selector keep everybody, one that matches nothing keeps nobody."""
     kept = []
-    for parameters in (None, {"matchLabels": {}}, {"matchLabels": {"role": "none"}}):
+    selectors: list[dict[str, Any] | None] = [None, {"matchLabels": {}}, {"matchLabels": {"role": "none"}}]
+    for parameters in selectors:
         entry: dict[str, Any] = {"type": "label-selector-filter", "parameters": parameters}
         scheduler = load(entry, "queue-scorer").scheduler(rng=random.Random(1))
         fleet(scheduler)
