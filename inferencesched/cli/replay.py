@@ -39,6 +39,9 @@ __all__ = ["command"]
     "--speedup", type=click.FloatRange(min=0.0, min_open=True), default=1.0, help="Let them arrive that much faster."
 )
 @click.option(
+    "--spread", is_flag=True, help="Spread what arrives in one instant evenly until the next one (coarse timestamps)."
+)
+@click.option(
     "--block-tokens",
     type=click.IntRange(min=1),
     default=MOONCAKE_BLOCK_TOKENS,
@@ -63,6 +66,7 @@ def command(
     policies: tuple[tuple[str, Policy], ...],
     limit: int | None,
     speedup: float,
+    spread: bool,
     block_tokens: int,
     log_file: Path | None,
     out: Path | None,
@@ -76,6 +80,8 @@ def command(
     requests = read_mooncake(trace, block_tokens=block_tokens)
     if limit is not None:
         requests = requests.head(limit)
+    if spread:
+        requests = requests.spread()
     if speedup != 1.0:
         requests = requests.faster(speedup)
     fleet = FleetSpec((ENGINES[engine],) * endpoints, scrape_interval)

@@ -88,6 +88,19 @@ class Trace:
         sped_up = (attrs.evolve(request, arrival=request.arrival / factor) for request in self.requests)
         return attrs.evolve(self, requests=tuple(sped_up))
 
+    def spread(self) -> Trace:
+        """Return the same requests, those of one instant spread evenly until the next one.
+
+        A trace whose clock ticks every few seconds makes bursts of what was steady traffic.
+        """
+        groups = [tuple(group) for _, group in itertools.groupby(self.requests, lambda request: request.arrival)]
+        spread: list[TraceRequest] = []
+        for group, following in zip(groups, [*groups[1:], None], strict=True):
+            start = group[0].arrival
+            gap = following[0].arrival - start if following is not None else 0.0
+            spread += (attrs.evolve(r, arrival=start + gap * place / len(group)) for place, r in enumerate(group))
+        return attrs.evolve(self, requests=tuple(spread))
+
     def prompt(self, request: TraceRequest) -> NDArray[np.uint32]:
         """Return token ids for the prompt: equal leading blocks, and nothing else, become equal leading tokens.
 

@@ -124,6 +124,16 @@ def test_a_trace_can_be_cut_and_sped_up() -> None:
     assert trace.duration == 1.0
 
 
+def test_requests_of_one_instant_can_be_spread_until_the_next() -> None:
+    """Three at 0 s, one at 3 s, two at 6 s, after which nothing says how long a tick is."""
+    requests = tuple(TraceRequest(f"r{i}", at, 10, 1, (i,)) for i, at in enumerate([0.0, 0.0, 0.0, 3.0, 6.0, 6.0]))
+
+    trace = Trace("t", 16, requests).spread()
+
+    assert [request.arrival for request in trace.requests] == [0.0, 1.0, 2.0, 3.0, 6.0, 6.0]
+    assert [request.id for request in trace.requests] == [f"r{i}" for i in range(6)]
+
+
 def test_the_real_slice_reads(real_slice: Trace) -> None:
     """4,665 requests in 1,500 s, sizes as published."""
     prompts = [request.prompt_tokens for request in real_slice.requests]
