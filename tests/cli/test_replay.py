@@ -91,7 +91,10 @@ def test_speedup_shortens_the_trace(trace: Path) -> None:
 def test_coarse_timestamps_can_be_spread(trace: Path, tmp_path: Path) -> None:
     """What arrived in one instant no longer does."""
     coarse = tmp_path / "coarse.jsonl"
-    rows = [{**json.loads(line), "timestamp": 3000 * (number // 4)} for number, line in enumerate(trace.open())]
+    rows = [
+        {**json.loads(line), "timestamp": 3000 * (number // 4)}
+        for number, line in enumerate(trace.read_text().splitlines())
+    ]
     coarse.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     replay(coarse, "--policy", "random", "--spread", "--log", tmp_path / "log.jsonl")
