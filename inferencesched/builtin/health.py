@@ -180,7 +180,7 @@ class OutlierEjectionFilter(Observer):
     # --- memory ----------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Mapping[str, Any]:
-        """Return who is ejected, for how much longer and for the how manieth time."""
+        """Return who is ejected, why, for how much longer, and how often it was."""
         return {
             "ejected": {
                 health.name: {
