@@ -11,7 +11,7 @@
 
 from inferencesched.prefix.calibration import Accuracy
 from inferencesched.prefix.chained import chained_hashes
-from inferencesched.prefix.hashing import Keys, PrefixKeys, prompt_content, request_keys, space_seed
+from inferencesched.prefix.hashing import KeyMaker, Keys, PrefixKeys, prompt_content, request_keys, space_seed
 from inferencesched.prefix.index import IndexStats, PrefixIndex, estimate_memory
 from inferencesched.prefix.producer import ApproxPrefixCacheProducer
 from inferencesched.prefix.radix import RadixTree
@@ -20,6 +20,7 @@ __all__ = [
     "Accuracy",
     "ApproxPrefixCacheProducer",
     "IndexStats",
+    "KeyMaker",
     "Keys",
     "PrefixIndex",
     "PrefixKeys",

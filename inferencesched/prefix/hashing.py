@@ -29,10 +29,15 @@ from numpy.typing import NDArray
 
 from inferencesched.request import BYTES_PER_TOKEN, Prompt, Request
 
-__all__ = ["Keys", "PrefixKeys", "prompt_content", "request_keys", "space_seed"]
+__all__ = ["KeyMaker", "Keys", "PrefixKeys", "prompt_content", "request_keys", "space_seed"]
 
 _DIRECT = 16384
 """Bytes up to which hashing from the start (0.4 µs) is cheaper than to keep a state to go on from."""
+
+_SEEDS_KEPT = 1024
+"""Spaces whose seed is remembered; at the limit all are forgotten, for a seed is made in a microsecond."""
+
+_NOTHING = memoryview(b"")
 
 
 class Keys(Protocol):
@@ -54,19 +59,17 @@ def space_seed(
 ) -> int:
     """Return the seed of a key space: prompts in different spaces never share a key, whatever their content.
 
-    The width of a block belongs to the space, so that an index that changes it never takes four blocks for one. Each
-    field is hashed with its length before it, so no two lists of fields run into each other.
+    The width of a block belongs to the space, so that an index that changes it never takes four blocks for one. The
+    lengths of all fields are hashed before the fields, so no two lists of fields run into each other.
 
     >>> space_seed(model="ab", adapter="c") == space_seed(model="a", adapter="bc")
     False
 
     Complexity: O(length of the fields).
     """
-    state = xxhash.xxh3_64()
-    for field in (width.to_bytes(8, "little"), model.encode(), adapter.encode(), cache_salt.encode(), *media):
-        state.update(len(field).to_bytes(8, "little"))
-        state.update(field)
-    return state.intdigest()
+    names = (model.encode(), adapter.encode(), cache_salt.encode(), *media)
+    lengths = ",".join([str(len(name)) for name in names])
+    return xxhash.xxh3_64_intdigest(b"".join((f"{width};{lengths};".encode(), *names)))
 
 
 def prompt_content(prompt: Prompt) -> memoryview:
@@ -99,10 +102,9 @@ def prompt_content(prompt: Prompt) -> memoryview:
 def _array_content(tokens: NDArray[Any]) -> memoryview:
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise ValueError(f"token ids must be a 1-d integer array, got {tokens.ndim}-d {tokens.dtype}")
-    if tokens.dtype.kind == "i" or tokens.dtype.itemsize > BYTES_PER_TOKEN:
-        low, high = (int(tokens.min()), int(tokens.max())) if tokens.size else (0, 0)
-        if low < 0 or high >= 2**32:
-            raise ValueError(f"token ids must be in [0, 2**32), got {low if low < 0 else high}")
+    every_bit = int(np.bitwise_or.reduce(tokens)) if tokens.size else 0  # one pass instead of a minimum and a maximum
+    if not 0 <= every_bit < 2**32:
+        raise ValueError("token ids must be in [0, 2**32)")
     return np.ascontiguousarray(tokens, dtype="<u4").data.cast("B")
 
 
@@ -190,29 +192,59 @@ class PrefixKeys:
         return keys
 
 
-def request_keys(request: Request, *, block_size_tokens: int, max_blocks: int | None = None) -> PrefixKeys:
-    """Return the keys of a request's prompt, in the space of its model, adapter, cache salt and media.
+class KeyMaker:
+    """Makes the keys of requests, for one block size; remembers the seeds of spaces seen lately.
 
     Media count as a whole: where in the prompt each one stands is not known here, so two prompts share keys only when
     all their media are equal. A host that knows the place writes the digest into the prompt there and leaves
     `Request.media` empty, as the Endpoint Picker's estimate does. One medium without a digest (``b""``) means that the
     content is not known: such a request has no keys.
 
-    Raises:
-        ValueError: the block size is not positive, or the prompt is no text, bytes or token ids.
+    Args:
+        block_size_tokens: tokens per block.
+        max_blocks: blocks of a prompt that count; None for all.
 
-    Complexity: O(1) for bytes; one encoding pass for text and integer sequences.
+    Raises:
+        ValueError: the block size is not positive.
+
+    >>> len(KeyMaker(block_size_tokens=4).keys(Request("r", prompt="sixteen bytes … and a bit")))
+    1
+
+    Complexity: O(1) for bytes; one encoding pass for text and sequences of token ids.
     """
-    if block_size_tokens <= 0:
-        raise ValueError(f"block_size_tokens must be > 0, got {block_size_tokens}")
-    unknown = request.prompt is None or not all(request.media)
-    content = memoryview(b"") if unknown or request.prompt is None else prompt_content(request.prompt)
-    width = block_size_tokens * BYTES_PER_TOKEN
-    seed = space_seed(
-        width=width,
-        model=request.model,
-        adapter=request.adapter or "",
-        cache_salt=request.cache_salt,
-        media=request.media,
-    )
-    return PrefixKeys(content, width=width, seed=seed, limit=max_blocks)
+
+    __slots__ = ("_limit", "_seeds", "_width")
+
+    def __init__(self, *, block_size_tokens: int, max_blocks: int | None = None) -> None:
+        if block_size_tokens <= 0:
+            raise ValueError(f"block_size_tokens must be > 0, got {block_size_tokens}")
+        self._width = block_size_tokens * BYTES_PER_TOKEN
+        self._limit = max_blocks
+        self._seeds: dict[tuple[str, str | None, str, tuple[bytes, ...]], int] = {}
+
+    def keys(self, request: Request) -> PrefixKeys:
+        """Return the keys of a request's prompt, in the space of its model, adapter, cache salt and media.
+
+        Raises:
+            ValueError: the prompt is no text, bytes or token ids.
+        """
+        prompt = request.prompt
+        content = _NOTHING if prompt is None or not all(request.media) else prompt_content(prompt)
+        return PrefixKeys(content, width=self._width, seed=self._seed(request), limit=self._limit)
+
+    def _seed(self, request: Request) -> int:
+        space = (request.model, request.adapter, request.cache_salt, request.media)
+        seed = self._seeds.get(space)
+        if seed is None:
+            if len(self._seeds) >= _SEEDS_KEPT:
+                self._seeds.clear()
+            model, adapter, salt, media = space
+            seed = self._seeds[space] = space_seed(
+                width=self._width, model=model, adapter=adapter or "", cache_salt=salt, media=media
+            )
+        return seed
+
+
+def request_keys(request: Request, *, block_size_tokens: int, max_blocks: int | None = None) -> PrefixKeys:
+    """Return the keys of one request; see `KeyMaker`, which is better for many."""
+    return KeyMaker(block_size_tokens=block_size_tokens, max_blocks=max_blocks).keys(request)

@@ -19,7 +19,7 @@ from inferencesched.decision import Decision, Rejection
 from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray
 from inferencesched.interfaces import Observer
 from inferencesched.prefix.calibration import Accuracy, Calibration
-from inferencesched.prefix.hashing import PrefixKeys, request_keys
+from inferencesched.prefix.hashing import KeyMaker, PrefixKeys
 from inferencesched.prefix.index import IndexStats, PrefixIndex, estimate_memory
 from inferencesched.request import Request
 
@@ -74,13 +74,14 @@ class ApproxPrefixCacheProducer(Observer):
     _index: PrefixIndex = attrs.field(init=False, repr=False)
     _calibration: Calibration = attrs.field(init=False, repr=False)
     _block: int = attrs.field(init=False, repr=False, default=0)
+    _maker: KeyMaker = attrs.field(init=False, repr=False)
     _blocks_seen: FloatArray | None = attrs.field(init=False, repr=False, default=None)
     _latest: tuple[Request, PrefixKeys] | None = attrs.field(init=False, repr=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._index = PrefixIndex(max_memory_mb=self.max_memory_mb, capacity=self.lru_capacity_per_server)
         self._calibration = Calibration(self._halve)
-        self._block = self._configured_block
+        self._set_block(self._configured_block)
 
     # --- producing -------------------------------------------------------------------------------------------------
 
@@ -178,7 +179,7 @@ class ApproxPrefixCacheProducer(Observer):
         """Take back the entries of those endpoints that are present. Entries of another block size are of no use."""
         if not self.auto_tune and state["block_tokens"] != self._block:
             return
-        self._block = state["block_tokens"]
+        self._set_block(state["block_tokens"])
         self._index.restore(state["index"], endpoints.values())
 
     # --- inside ----------------------------------------------------------------------------------------------------
@@ -190,11 +191,14 @@ class ApproxPrefixCacheProducer(Observer):
             tokens = self.block_size
         return max(tokens, LEAST_BLOCK_TOKENS)
 
-    @property
-    def _most_blocks(self) -> int | None:
+    def _set_block(self, tokens: int) -> None:
+        """Let blocks have so many tokens from now on; what was learned with another size ages out."""
+        most: int | None = self.max_prefix_blocks_to_match or None
         if self.max_prefix_tokens_to_match:
-            return self.max_prefix_tokens_to_match // self._block
-        return self.max_prefix_blocks_to_match or None
+            most = self.max_prefix_tokens_to_match // tokens
+        self._block = tokens
+        self._maker = KeyMaker(block_size_tokens=tokens, max_blocks=most)
+        self._latest = self._blocks_seen = None
 
     def _keys(self, request: Request) -> PrefixKeys:
         """The request's keys: those of the last produce, if it is for the same prompt, with what they know already."""
@@ -202,7 +206,7 @@ class ApproxPrefixCacheProducer(Observer):
             latest, keys = self._latest
             if latest is request or _same_space(latest, request):
                 return keys
-        keys = request_keys(request, block_size_tokens=self._block, max_blocks=self._most_blocks)
+        keys = self._maker.keys(request)
         self._latest = request, keys
         return keys
 
@@ -219,8 +223,7 @@ class ApproxPrefixCacheProducer(Observer):
         first = engine_block[0]
         block = max(int(first), LEAST_BLOCK_TOKENS) if first > 0 else self._configured_block
         if block != self._block:
-            self._block = block
-            self._latest = self._blocks_seen = None
+            self._set_block(block)
         blocks, seen = endpoints["cache_num_blocks"], self._blocks_seen
         if blocks is seen or (seen is not None and np.array_equal(blocks, seen, equal_nan=True)):
             return

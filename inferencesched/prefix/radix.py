@@ -25,7 +25,6 @@ from __future__ import annotations
 import sys
 from array import array
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,13 +49,8 @@ Span = tuple[int, int]
 """One step of a match: how many leading blocks of the prompt, and who holds that many (a bitmap, one bit per slot)."""
 
 
-class _Path(NamedTuple):
-    """How far a prompt leads into the tree: whole nodes, then `inside` blocks of the node `last`, if it ends in one."""
-
-    nodes: list[int]
-    blocks: int
-    last: int = 0
-    inside: int = 0
+_Path = tuple[list[int], int, int, int]
+"""How far a prompt leads: the nodes it covers, their blocks, then a node that it ends in (or 0) and how far inside."""
 
 
 class RadixTree:
@@ -198,13 +192,13 @@ class RadixTree:
 
         Complexity: O(path), plus the hashing of the prompt once; O(log run) where it ends inside a run.
         """
-        path = self._walk(keys, len(keys))
+        path, _, last, inside = self._walk(keys, len(keys))
         holders, length, blocks, spans = self._nodes.holders, self._nodes.length, 0, []
-        for node in path.nodes:
+        for node in path:
             blocks += length[node]
             spans.append((blocks, holders[node]))
-        if path.last:
-            spans.append((blocks + path.inside, holders[path.last]))
+        if last:
+            spans.append((blocks + inside, holders[last]))
         return spans
 
     def spread(self, spans: list[Span], unit: int = 1) -> NDArray[np.float64]:
@@ -222,11 +216,8 @@ class RadixTree:
                 continue  # the next span says the same of the same endpoints, and more
             depth = float(blocks * unit)
             if bits & (bits - 1):
-                mask = self._masks.mask(bits)
-                if found is None:
-                    found = np.multiply(mask, depth, dtype=np.float64)
-                else:
-                    found[mask.view(np.bool_)] = depth
+                layer = self._masks.mask(bits) * depth
+                found = layer if found is None else np.maximum(found, layer, out=found)
             else:
                 found = np.zeros(len(self._bits)) if found is None else found
                 found[bits.bit_length() - 1] = depth
@@ -297,11 +288,11 @@ class RadixTree:
             if reached > wanted or (length > 1 and keys[reached - 1] != read(start[child] + length - 2)):
                 inside = self._bisect(keys, blocks, child, min(length - 1, wanted - blocks))
                 self.visits += len(path) + 1
-                return _Path(path, blocks, child, inside)
+                return path, blocks, child, inside
             path.append(child)
             node, blocks = child, reached
         self.visits += len(path)
-        return _Path(path, blocks)
+        return path, blocks, 0, 0
 
     def _bisect(self, keys: Keys, blocks: int, node: int, most: int) -> int:
         """Return how many blocks of the node's run the prompt shares: at least 1, at most `most`."""
@@ -328,20 +319,20 @@ class RadixTree:
             Blocks of the prompt held now, the node where they end, and how many of them are new to the endpoint.
         """
         while True:
-            path = self._walk(keys, wanted, reached, end)
-            run = min(wanted - path.blocks - path.inside, self._max_run)
-            if self._make_room(run, len(path.nodes) + 2):
+            path, blocks, last, inside = self._walk(keys, wanted, reached, end)
+            blocks += inside
+            run = min(wanted - blocks, self._max_run)
+            if self._make_room(run, len(path) + 2):
                 break
             if not self._evict_oldest(spare=end):
                 return reached, end, 0
-        blocks = path.blocks + path.inside
-        if path.last:
-            path.nodes.append(self._split(path.last, path.inside))
-            self._merge(path.last)  # what is left of it may be short enough for that now
+        if last:
+            path.append(self._split(last, inside))
+            self._merge(last)  # what is left of it may be short enough for that now
         if run:
-            path.nodes.append(self._graft(path.nodes[-1] if path.nodes else _ROOT, keys[blocks : blocks + run]))
-        new = self._hold(path.nodes, slot)
-        return blocks + run, path.nodes[-1], new
+            path.append(self._graft(path[-1] if path else _ROOT, keys[blocks : blocks + run]))
+        new = self._hold(path, slot)
+        return blocks + run, path[-1], new
 
     def _graft(self, parent: int, run: array[int]) -> int:
         """Add a child without holders."""

@@ -59,8 +59,8 @@ def test_the_layout_is_fixed_for_all_time() -> None:
         "r", "llama", "You are a helpful assistant." * 10, adapter="sql", cache_salt="t1", media=(b"\x01",)
     )
 
-    assert space_seed() == 0x4357A5244D3C0985
-    assert request_keys(request, block_size_tokens=16)[3] == 0x2BDA67B4DABF0B36
+    assert space_seed() == 0x5E2E4A1C6653C7AE
+    assert request_keys(request, block_size_tokens=16)[3] == 0x591B8E12174F4DA4
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=80))
