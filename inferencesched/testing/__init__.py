@@ -19,6 +19,7 @@ from inferencesched.testing.clock import VirtualClock
 from inferencesched.testing.contracts import CONTRACTS
 from inferencesched.testing.filters import check_filter
 from inferencesched.testing.handlers import check_handler
+from inferencesched.testing.loop import VirtualLoop
 from inferencesched.testing.observers import check_observer
 from inferencesched.testing.parametrize import parametrize_with_checks
 from inferencesched.testing.pickers import check_picker
@@ -36,6 +37,7 @@ __all__ = [
     "Scenario",
     "Violation",
     "VirtualClock",
+    "VirtualLoop",
     "check_annotator",
     "check_decider",
     "check_filter",
