@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import attrs
 
-from inferencesched.config.units import duration, format_duration, quantity
 from inferencesched.documents import Part
 from inferencesched.parameters import parameters_of
+from inferencesched.units import duration, format_duration, quantity
 
 __all__ = [
     "API_VERSION",

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import attrs
 
-from inferencesched.config.units import duration
 from inferencesched.documents import Document, Part, decode
 from inferencesched.errors import Problem
 from inferencesched.resources.metadata import LEGACY_GROUP, POOL_GROUP, Metadata, non_empty, number
@@ -26,6 +25,7 @@ from inferencesched.resources.route import (
     RouteRule,
     ValueMatch,
 )
+from inferencesched.units import duration
 
 __all__ = ["read_route"]
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from inferencesched.config.units import duration, format_duration, quantity
+from inferencesched.units import duration, format_duration, quantity
 
 
 @pytest.mark.parametrize(
