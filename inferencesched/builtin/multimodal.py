@@ -34,6 +34,7 @@ class MmEmbeddingsCacheProducer(Observer):
 
     Args:
         cache_size_in_mb_per_server: the size of an encoder cache, at 2 MiB an item; ≤ 0 is the default.
+        cache_size_in_mb: another spelling, used by upstream's own sample; holds where it is given.
 
     Formula: matched = different digests of the request that were sent to the endpoint, of those still remembered.
     Unknown: a request without media gets no columns; an item without a digest (``b""``) matches nothing.
@@ -47,13 +48,15 @@ class MmEmbeddingsCacheProducer(Observer):
     cache_size_in_mb_per_server: int = attrs.field(
         default=4096, converter=_megabytes_or_default, metadata={"parameter": "cacheSizeInMBPerServer"}
     )
+    cache_size_in_mb: int | None = attrs.field(default=None, metadata={"parameter": "cacheSizeInMB"})
     _cached: dict[int, OrderedDict[bytes, None]] = attrs.field(init=False, repr=False, factory=dict)
     _holders: dict[bytes, set[int]] = attrs.field(init=False, repr=False, factory=dict)
 
     @property
     def capacity(self) -> int:
         """Items remembered per endpoint."""
-        return max(1, self.cache_size_in_mb_per_server // _MB_PER_ITEM)
+        megabytes = self.cache_size_in_mb_per_server if self.cache_size_in_mb is None else self.cache_size_in_mb
+        return max(1, _megabytes_or_default(megabytes) // _MB_PER_ITEM)
 
     def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
         """Return the counts. O(media × endpoints)."""
