@@ -63,7 +63,7 @@ def examine(paths: Iterable[Path]) -> Verdict:
 @click.option("--strict", "is_strict", is_flag=True, help="Take warnings for problems.")
 @json_option
 def command(*, paths: tuple[Path, ...], is_strict: bool, as_json: bool) -> None:
-    """Check configurations and resources: each by itself, and whether they fit together.
+    """Check configurations and resources, and whether they fit together.
 
     FILE is YAML or JSON with any number of documents (EndpointPickerConfig, InferencePool, InferenceObjective,
     InferenceModelRewrite, HTTPRoute, an endpoints file), a folder of such files, or - for standard input. Everything

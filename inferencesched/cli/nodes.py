@@ -44,18 +44,21 @@ class _Unreadable(Exception):
     """Ends the reading of one document; the problem is all there is to say."""
 
 
-def documents_in(text: str, file: str | None, problems: list[Problem]) -> list[Document]:
-    """Return the documents that stand in `text`; those of a Kubernetes ``List`` one by one.
+def documents_in(text: str, file: str | None, problems: list[Problem], *, above: int = 0) -> list[Document]:
+    """Return the documents that stand in `text`; those of a Kubernetes ``List`` or ``ConfigMap`` one by one.
 
     What cannot be read is appended to `problems`, with its line; what stands before it is still returned.
+
+    Args:
+        above: lines of the file above the text.
     """
     documents: list[Document] = []
     try:
         for node in yaml.compose_all(text, _Loader):
-            documents += _Walk(file, problems).documents(node)
+            documents += _Walk(file, problems, above).documents(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else None
+        line = above + mark.line + 1 if mark is not None else None
         problems.append(Problem("", f"not YAML: {error.problem or error.context}", file, line))
     except yaml.YAMLError as error:
         problems.append(Problem("", f"not YAML: {str(error).splitlines()[0]}", file))
@@ -69,8 +72,8 @@ def documents_in(text: str, file: str | None, problems: list[Problem]) -> list[D
 class _Walk:
     """One way through the nodes of one document: plain values, lines by path, problems, and a count of the steps."""
 
-    def __init__(self, file: str | None, problems: list[Problem]) -> None:
-        self._file, self._problems = file, problems
+    def __init__(self, file: str | None, problems: list[Problem], above: int) -> None:
+        self._file, self._problems, self._above = file, problems, above
         self._lines: dict[str, int] = {}
         self._open: set[int] = set()
         self._nodes = 0
@@ -80,13 +83,18 @@ class _Walk:
         items = _items(root)
         if items is not None:
             for item in items:
-                yield from _Walk(self._file, self._problems).documents(item)
+                yield from _Walk(self._file, self._problems, self._above).documents(item)
+            return
+        for text in (embedded := _configurations(root)):
+            above = self._above + text.start_mark.line + (text.style in {"|", ">"})
+            yield from documents_in(text.value, self._file, self._problems, above=above)
+        if embedded:
             return
         try:
             content = self._value(root, "")
         except _Unreadable:
             return
-        self._lines[""] = root.start_mark.line + 1
+        self._lines[""] = self._line(root)
         yield Document(content, self._file, self._lines)
 
     def _value(self, node: yaml.Node, path: str) -> Any:
@@ -107,7 +115,7 @@ class _Walk:
     def _list(self, node: yaml.Node, path: str) -> list[Any]:
         items = []
         for i, item in enumerate(node.value):
-            self._lines.setdefault(f"{path}[{i}]", item.start_mark.line + 1)
+            self._lines.setdefault(f"{path}[{i}]", self._line(item))
             items.append(self._value(item, f"{path}[{i}]"))
         return items
 
@@ -116,7 +124,7 @@ class _Walk:
         merged: dict[str, Any] = {}
         lines: dict[str, int] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
+            line = self._line(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
                 self._note(key_node, path, "expected a plain word for a key")
                 continue
@@ -175,8 +183,12 @@ class _Walk:
             self._note(node, path, "half of a surrogate pair is no character")
             return _SURROGATE.sub("�", text)
 
+    def _line(self, node: yaml.Node) -> int:
+        line: int = self._above + node.start_mark.line + 1
+        return line
+
     def _note(self, node: yaml.Node, path: str, message: str) -> None:
-        self._problems.append(Problem(path, message, self._file, node.start_mark.line + 1))
+        self._problems.append(Problem(path, message, self._file, self._line(node)))
 
     def _give_up(self, node: yaml.Node, path: str, message: str) -> None:
         self._note(node, path if len(path) < 200 else f"{path[:200]}…", message)
@@ -185,9 +197,20 @@ class _Walk:
 
 def _items(root: yaml.Node) -> list[yaml.Node] | None:
     """Return the items of a Kubernetes list (``kind: List`` with ``items``), None for any other document."""
-    if not isinstance(root, yaml.MappingNode):
-        return None
-    entries = {key.value: value for key, value in root.value if isinstance(key, yaml.ScalarNode)}
-    kind, items = entries.get("kind"), entries.get("items")
+    kind, items = _entry(root, "kind"), _entry(root, "items")
     is_list = isinstance(kind, yaml.ScalarNode) and kind.value.endswith("List") and isinstance(items, yaml.SequenceNode)
     return items.value if is_list and items is not None else None
+
+
+def _configurations(root: yaml.Node) -> list[yaml.ScalarNode]:
+    """Return the texts in a ConfigMap that are configurations of a scheduler, as most clusters keep theirs."""
+    kind, data = _entry(root, "kind"), _entry(root, "data")
+    if not (isinstance(kind, yaml.ScalarNode) and kind.value == "ConfigMap" and isinstance(data, yaml.MappingNode)):
+        return []
+    texts = [value for _, value in data.value if isinstance(value, yaml.ScalarNode)]
+    return [text for text in texts if re.search(r"^kind: *EndpointPickerConfig\b", text.value, re.MULTILINE)]
+
+
+def _entry(root: yaml.Node, key: str) -> yaml.Node | None:
+    entries = root.value if isinstance(root, yaml.MappingNode) else []
+    return next((value for name, value in entries if isinstance(name, yaml.ScalarNode) and name.value == key), None)
