@@ -1,25 +1,23 @@
 """Reference pages made from the code: what they say cannot drift from what it does.
 
 A line `<!-- plugins: scorer -->` in a page is replaced by a section for each plugin type that takes that role first,
-and `<!-- columns: COLUMNS -->` by a table of that part of the vocabulary. A plugin's docstring is its text:
-paragraphs, then `Args:` with an entry per parameter, then labelled paragraphs (`Formula:`, `Unknown:`, `Source:`).
+`<!-- columns: COLUMNS -->` by a table of that part of the vocabulary, and `<!-- clauses -->` by tables of what each
+role promises. What is said of a plugin is what
+`inferencesched plugins` says: `inferencesched.cli.descriptions` reads both from the class and its docstring.
 """
 
 import json
 import re
 from collections.abc import Iterator
-from inspect import cleandoc
-from textwrap import dedent
 
 from sphinx.application import Sphinx
 
 from inferencesched import Registry, vocabulary
+from inferencesched.cli.descriptions import LABELS, to_dict
 from inferencesched.registry import PluginType
+from inferencesched.testing import CONTRACTS
 
-PLACEHOLDER = re.compile(r"^<!-- (plugins|columns): ([\w-]+) -->$", re.MULTILINE)
-ARGS = re.compile(r"^Args:\n((?: +.*\n?)+)", re.MULTILINE)
-ARG = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
-LABEL = re.compile(r"^([A-Z]\w+): (?=\S)", re.MULTILINE)
+PLACEHOLDER = re.compile(r"^<!-- (plugins|columns|clauses)(?:: ([\w-]+))? -->$", re.MULTILINE)
 
 
 def columns(group: str) -> str:
@@ -28,43 +26,59 @@ def columns(group: str) -> str:
     return "\n".join(["| column | meaning |", "| --- | --- |", *rows])
 
 
+def clauses(_: str | None) -> str:
+    """Return a table for each role of the clauses of its contract."""
+    lines: list[str] = []
+    for role, contract in CONTRACTS.items():
+        lines += [f"### {role}", "", "| clause | promise |", "| --- | --- |"]
+        lines += [f"| `{clause.name}` | {clause.promise} |" for clause in contract.clauses.values()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def first_role(plugin: PluginType) -> str:
+    """Return the role that a plugin type is listed under; `other` for one that only others read."""
+    return next(iter(plugin.roles), "other")
+
+
 def plugins(role: str) -> str:
     """Return the sections of all plugin types whose first role is `role`."""
     registry = Registry()
     found = (registry.type(name) for name in registry.types)
-    return "\n".join("\n".join(section(plugin)) for plugin in found if plugin.roles[0] == role)
+    return "\n".join("\n".join(section(plugin)) for plugin in found if first_role(plugin) == role)
 
 
 def section(plugin: PluginType) -> Iterator[str]:
     """Yield the Markdown lines of one plugin type."""
-    text = cleandoc(plugin.doc).replace("``", "`")
-    described = dict(ARG.findall(dedent(match[1]))) if (match := ARGS.search(text)) else {}
+    known = to_dict(plugin)
     yield f"### {plugin.name}\n"
     if plugin.distribution:
         yield f"From the distribution `{plugin.distribution}`.\n"
-    prose, *labelled = re.split(r"\n\n(?=[A-Z]\w+: )", ARGS.sub("", text).strip())
-    yield f"{prose.strip()}\n"
-    if plugin.parameters:
+    yield from (f"{paragraph}\n" for paragraph in (known["summary"], known["text"]) if paragraph)
+    if plugin.roles[1:]:
+        yield f"Also takes the role of {' and '.join(plugin.roles[1:])}.\n"
+    if known["parameters"]:
         yield "| parameter | value | default | |\n| --- | --- | --- | --- |"
-        for parameter in plugin.parameters:
-            default = "required" if parameter.required else f"`{json.dumps(parameter.default)}`"
-            words = " ".join(described.get(parameter.field, "").split()).replace("|", "\\|")
-            yield f"| `{parameter.name}` | {parameter.kind} | {default} | {words} |"
+        for each in known["parameters"]:
+            default = "required" if each["required"] else f"`{json.dumps(each['default'])}`"
+            words = each["help"].replace("|", "\\|")
+            yield f"| `{each['name']}` | {each['kind']} | {default} | {words} |"
         yield ""
-    for label, attribute in (("Reads", "consumes"), ("Makes", "produces")):
-        names = getattr(plugin.factory, attribute, ())
-        if isinstance(names, tuple) and names:  # a property: it depends on the parameters
-            yield f"{label} {', '.join(f'`{name}`' for name in names)}.\n"
-    for paragraph in labelled:
-        for line in re.split(r"\n(?=[A-Z]\w+: )", paragraph):
-            yield LABEL.sub(r"**\1:** ", " ".join(line.split())) + "\n"
+    for label, names in (("Reads", known["consumes"]), ("Makes", known["produces"])):
+        if names is None:
+            yield f"**{label}:** what its parameters name.\n"
+        elif names:
+            yield f"**{label}:** {', '.join(f'`{name}`' for name in names)}.\n"
+    for label in LABELS:
+        if label.lower() in known:
+            yield f"**{label}:** {known[label.lower()]}\n"
 
 
 def fill_in(app: Sphinx, _page: str, source: list[str]) -> None:
     """Put sections and tables where a page asks for them, anew in every build."""
     if PLACEHOLDER.search(source[0]):
         app.env.note_reread()
-        make = {"plugins": plugins, "columns": columns}
+        make = {"plugins": plugins, "columns": columns, "clauses": clauses}
         source[0] = PLACEHOLDER.sub(lambda match: make[match[1]](match[2]), source[0])
 
 

@@ -14,13 +14,16 @@ from typing import Any
 
 import attrs
 
+from inferencesched.parameters import to_mapping
 from inferencesched.registry import PluginType
 
-__all__ = ["Description", "describe", "to_dict"]
+__all__ = ["LABELS", "Description", "describe", "to_dict"]
 
 _ARGS = re.compile(r"^Args:\n((?: +.*\n?|\n)+)", re.MULTILINE)
 _ARG = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
-_LABEL = re.compile(r"^(Formula|Unknown|Source): (.*(?:\n(?!(?:Formula|Unknown|Source): ).+)*)", re.MULTILINE)
+LABELS = ("Formula", "Unknown", "Source")
+_ANY_LABEL = f"(?:{'|'.join(LABELS)}): "
+_LABEL = re.compile(rf"^({'|'.join(LABELS)}): (.*(?:\n(?!{_ANY_LABEL}).+)*)", re.MULTILINE)
 
 
 @attrs.frozen
@@ -92,6 +95,8 @@ def _line(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if attrs.has(type(value)):
+        return to_mapping(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

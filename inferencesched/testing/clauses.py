@@ -17,7 +17,7 @@ import attrs
 from inferencesched.errors import near_miss
 from inferencesched.interfaces import roles_of
 
-__all__ = ["Clause", "Contract", "Result", "Violation"]
+__all__ = ["Clause", "Contract", "Result", "Shrinkable", "Violation"]
 
 
 class Shrinkable(Protocol):
