@@ -6,6 +6,8 @@ microsecond an endpoint, and only itself. A scorer that matters is written on co
 
 from __future__ import annotations
 
+import importlib
+import operator
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -18,11 +20,21 @@ from inferencesched.request import Request
 __all__ = ["PerEndpointFilter", "PerEndpointScorer", "per_endpoint"]
 
 
+def _name_of(function: Callable[..., Any]) -> str:
+    return function.__qualname__
+
+
+def _restored(module: str, qualname: str, kind: type[Any], *rest: Any) -> Any:
+    """Return the plugin that goes by the function's name, or the function found there made a plugin again."""
+    found = operator.attrgetter(qualname)(importlib.import_module(module))
+    return found if isinstance(found, kind) else kind(found, *rest)
+
+
 @attrs.frozen
 class PerEndpointScorer:
     """A Scorer made of ``f(request, endpoint) -> float``; see `per_endpoint`."""
 
-    function: Callable[[Request, EndpointView], float]
+    function: Callable[[Request, EndpointView], float] = attrs.field(repr=_name_of)
     consumes: tuple[str, ...] = ()
 
     @property
@@ -38,12 +50,16 @@ class PerEndpointScorer:
         """Call the function itself."""
         return self.function(*args)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the function's name, under which the plugin itself is found where `per_endpoint` decorates."""
+        return _restored, (self.function.__module__, _name_of(self.function), type(self), self.consumes)
+
 
 @attrs.frozen
 class PerEndpointFilter:
     """A Filter made of ``f(request, endpoint) -> bool``; see `per_endpoint`."""
 
-    function: Callable[[Request, EndpointView], bool]
+    function: Callable[[Request, EndpointView], bool] = attrs.field(repr=_name_of)
     consumes: tuple[str, ...] = ()
     transient: bool = False
 
@@ -64,6 +80,11 @@ class PerEndpointFilter:
     def __call__(self, *args: Any) -> bool:
         """Call the function itself."""
         return self.function(*args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the function's name; see `PerEndpointScorer`."""
+        name = (self.function.__module__, _name_of(self.function))
+        return _restored, (*name, type(self), self.consumes, self.transient)
 
 
 @overload
