@@ -26,7 +26,7 @@ class Tree(Part):
     leaves: tuple[Leaf, ...] = ()
     best: Leaf | None = None
     labels: Mapping[str, str] = attrs.field(factory=dict)
-    height_metres: float = attrs.field(default=0.0, converter=lambda given: float(given), metadata={"written": str})
+    height_metres: float = attrs.field(default=0.0, converter=float, metadata={"written": str})
     tags: tuple[str, ...] = ()
 
 

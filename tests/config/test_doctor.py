@@ -1,5 +1,7 @@
 """Each rule finds what it is about, in a configuration that is valid, and nothing in one that is well."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +177,13 @@ def test_the_worst_comes_first_and_everything_says_why_and_what_to_do() -> None:
 
     assert [f.severity for f in findings] == ["danger", "warning", "hint"]
     assert all(f.where and f.what and f.why.endswith(".") and f.advice.endswith(".") for f in findings)
+
+
+def test_every_finding_is_explained_in_the_reference() -> None:
+    root = Path(__file__).parent.parent.parent
+    source = "".join(page.read_text() for page in (root / "inferencesched/config/doctor").glob("*.py"))
+    names = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)",?\s+"(?:danger|warning|hint)"', source))
+    reference = (root / "docs/reference/configuration.md").read_text()
+
+    assert len(names) > 12
+    assert [name for name in sorted(names) if f"| `{name}` |" not in reference] == []
