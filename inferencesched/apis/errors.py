@@ -8,6 +8,8 @@ The headers speak to the official clients, which retry 429 and 5xx on their own,
 
 * ``Retry-After`` is in whole seconds, rounded up, between 1 and 120. Beyond 120 openai-python (3.54.0) does not retry
   at all, and anthropic-sdk-python (2.12.0) sleeps as long as it is told.
+* ``retry-after-ms`` says the same to the millisecond. Both clients prefer it, and neither adds jitter of its own to a
+  wait that it was told: without it, all who were refused within a second would come back in the same one.
 * ``x-should-retry: false`` stops both. It is sent where retrying cannot help, together with the longest ``Retry-After``
   for those who know only that one.
 * ``x-llm-d-request-dropped-reason`` is the reason, in the Endpoint Picker's words. In OpenAI's shape it is the error's
@@ -119,23 +121,24 @@ def anthropic_error(rejection: Rejection) -> ErrorAnswer:
 def _sentence(rejection: Rejection) -> str:
     by_status = _BY_STATUS.get(rejection.http_status, "The gateway failed to place the request.")
     sentence = _SENTENCES.get(rejection.reason, by_status)
-    seconds = _retry_after(rejection)
-    return sentence if seconds is None else f"{sentence} Try again in {seconds} s."
+    wait = _wait(rejection)
+    return sentence if wait is None else f"{sentence} Try again in {math.ceil(wait)} s."
 
 
-def _retry_after(rejection: Rejection) -> int | None:
-    if rejection.retry_after is None:
-        return None
-    return math.ceil(min(max(rejection.retry_after, 1.0), RETRY_AFTER_MOST))
+def _wait(rejection: Rejection) -> float | None:
+    return None if rejection.retry_after is None else min(max(rejection.retry_after, 1.0), float(RETRY_AFTER_MOST))
 
 
 def _headers(rejection: Rejection) -> Mapping[str, str]:
     headers = {"content-type": "application/json"}
     if rejection.reason:
         headers[REASON_HEADER] = rejection.reason
-    seconds = _retry_after(rejection)
-    if seconds is None:
+    wait = _wait(rejection)
+    if wait is not None:
+        headers["retry-after"] = str(math.ceil(wait))
+        headers["retry-after-ms"] = str(math.ceil(wait * 1000.0))
+    else:
         headers["x-should-retry"] = "false"
-    if seconds is not None or rejection.http_status in (429, 503):
-        headers["retry-after"] = str(seconds or RETRY_AFTER_MOST)
+        if rejection.http_status in (429, 503):
+            headers["retry-after"] = str(RETRY_AFTER_MOST)
     return MappingProxyType(headers)

@@ -28,9 +28,16 @@ def told(answer: ErrorAnswer) -> Any:
     return json.loads(answer.content)
 
 
+def seconds_told(answer: ErrorAnswer) -> float:
+    """How long both clients wait: milliseconds come first."""
+    if "retry-after-ms" in answer.headers:
+        return float(answer.headers["retry-after-ms"]) / 1000
+    return float(answer.headers.get("retry-after", 0))
+
+
 def does_openai_retry(answer: ErrorAnswer) -> bool:
     """openai-python 3.54.0, ``BaseClient._should_retry``."""
-    if float(answer.headers.get("retry-after", 0)) > 120:
+    if seconds_told(answer) > 120:
         return False
     hint = answer.headers.get("x-should-retry")
     return hint == "true" if hint in {"true", "false"} else answer.status in {408, 409, 429} or answer.status >= 500
@@ -88,7 +95,17 @@ def test_f4_retry_after_is_whole_seconds_from_1_to_120(seconds: float, status: i
         said = int(answer.headers["retry-after"])
         assert 1 <= said <= RETRY_AFTER_MOST
         assert said >= min(seconds, RETRY_AFTER_MOST)
+        assert said - 1 < seconds_told(answer) <= said
+        assert seconds_told(answer) >= min(seconds, RETRY_AFTER_MOST)
         assert does_openai_retry(answer)
+
+
+def test_f4_jitter_survives_the_rounding_to_whole_seconds() -> None:
+    """Fifty who were refused together come back at fifty times, though their Retry-After is the same."""
+    answers = [openai_error(refused(429, "rejected-saturated", 1.01 + i / 60)) for i in range(50)]
+
+    assert {answer.headers["retry-after"] for answer in answers} == {"2"}
+    assert len({seconds_told(answer) for answer in answers}) == 50
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 429, 500, 503])
