@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from inferencesched.errors import ConfigError, Problem
-from inferencesched.parameters import construct, parameters_of, to_mapping
+from inferencesched.parameters import construct, parameters_of, references_in, to_mapping
 from inferencesched.registry import Registry
 
 
@@ -125,3 +125,65 @@ def test_a_type_without_attrs_fields_takes_no_parameters() -> None:
     assert isinstance(construct(Plain, {}, "p", problems), Plain)
     construct(Plain, {"a": 1}, "p", problems)
     assert [str(problem) for problem in problems] == ["p.a: unknown parameter 'a'; it takes none"]
+
+
+@attrs.frozen
+class Stage:
+    decider: Any = attrs.field(default=None, metadata={"plugin_ref": True})
+
+
+@attrs.frozen
+class Handler:
+    helper: Any = attrs.field(default=None, metadata={"plugin_ref": "usual-helper"})
+    stage: Stage = attrs.field(factory=Stage)
+    spare: Stage | None = None
+    several: tuple[int, ...] = ()
+
+
+class Decider:
+    type = "decider"
+
+
+def test_a_reference_is_resolved_to_the_plugin_of_that_name() -> None:
+    always, usual, problems = Decider(), Decider(), list[Problem]()
+    given = {"stage": {"decider": "always"}, "spare": {"decider": None}}
+
+    handler = construct(Handler, given, "p", problems, references={"always": always, "usual-helper": usual})
+
+    assert problems == []
+    assert handler == Handler(helper=usual, stage=Stage(always), spare=Stage())
+    assert to_mapping(handler, names=lambda plugin: "always" if plugin is always else "usual") == {
+        "helper": "usual",
+        "stage": {"decider": "always"},
+        "spare": {"decider": None},
+        "several": [],
+    }
+
+
+def test_the_references_of_a_mapping_are_known_before_anything_is_built() -> None:
+    given = {"helper": "mine", "stage": {"decider": "always"}, "spare": {"decider": 3}, "unknown": {"decider": "x"}}
+
+    assert references_in(Handler, given) == {"helper": "mine", "stage.decider": "always"}
+    assert references_in(Handler, {}) == references_in(Handler, None) == {"helper": "usual-helper"}
+
+
+def test_a_usual_name_that_nobody_bears_is_no_problem() -> None:
+    problems: list[Problem] = []
+
+    assert construct(Handler, {}, "p", problems) == Handler()
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"stage": {"decider": "alway"}}, "p.stage.decider: no plugin 'alway' is declared — did you mean 'always'?"),
+        ({"stage": {"decider": 7}}, "p.stage.decider: expected the name of a plugin, got 7"),
+        ({"helper": ["always"]}, "p.helper: expected the name of a plugin, got ['always']"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_a_configuration_error(given: dict[str, Any], says: str) -> None:
+    problems: list[Problem] = []
+
+    assert construct(Handler, given, "p", problems, references={"always": Decider()}) is None
+    assert [str(problem) for problem in problems] == [says]
