@@ -112,7 +112,8 @@ def compare(
         TextColumn("requests"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=progress_console(), transient=True) as progress:
+    screen = progress_console()
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         bars = {name: progress.add_task(name, total=len(trace), start=False) for name in policies}
         for name, policy in policies.items():
             progress.start_task(bars[name])

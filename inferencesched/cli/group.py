@@ -81,11 +81,15 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what the library raises on purpose ends it without a traceback."""
+        """Run the command; what the library raises on purpose, or the machine refuses, ends it without a traceback."""
         try:
             return super().invoke(ctx)
         except InferenceschedError as error:
             raise Failure(error) from error
+        except BrokenPipeError:  # whoever read our output has enough; click knows what to do
+            raise
+        except OSError as error:
+            raise Failure(f"{error.filename}: {error.strerror}") from error
 
 
 def _installed() -> dict[str, tuple[EntryPoint, ...]]:

@@ -40,5 +40,5 @@ def say(sentence: str) -> None:
 
 
 def progress_console() -> Console:
-    """Return what progress is shown on: stderr, and only if that is a terminal."""
+    """Return what progress is shown on: stderr. Show it only if that is a terminal."""
     return Console(stderr=True)

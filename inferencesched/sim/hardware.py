@@ -10,8 +10,8 @@ hidden size 4096, 8 key-value heads of 128, 8.03e9 weights):
 
 Rates follow from the accelerators' data sheets, and from how much of them is reached:
 
-* compute: 55 % of the dense bfloat16 peak (A100: 312e12/s, H100 SXM: 989e12/s) in prefill: an assumption, within the
-  40–76 % that Pope et al. report for batched prefill ("Efficiently Scaling Transformer Inference", 2022);
+* compute: 55 % of the dense bfloat16 peak (A100: 312e12/s, H100 SXM: 989e12/s) in prefill: an assumption. Pope et al.
+  report 76 % as their best, for large batches of prompts ("Efficiently Scaling Transformer Inference", 2022);
 * memory: 77 % of the bandwidth in decoding: measured by J. Musgrave for this model under vLLM (75 tokens/s on an A100
   40GB of 1.555e12 B/s; johnmusgrave.com/p/vllm-throughput-latency-sweep-on). On an H100 (3.35e12 B/s) that makes 6.2 ms
   a step, against 6.5 ms measured at concurrency 1 (yobitelcomm.github.io/bench/recipes/concurrency-sweep);

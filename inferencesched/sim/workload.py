@@ -8,9 +8,9 @@ one trace serves every policy, and a slow policy cannot slow its own traffic dow
 The three kinds of traffic here are calibrated on published material:
 
 * `CHAT` on the first 1,500 s of Mooncake's conversation trace (Qin et al., FAST '25): first prompts of 6,100 tokens in
-  the median and 27,700 at the 90th percentile, 35 % of requests continue an earlier one, after 114 s in the median (39
-  and 416 s at the 10th and 90th percentile), growing by 470 tokens in the median; answers of 357 tokens; a first block
-  of 512 tokens that every request shares.
+  the median and 27,700 at the 90th percentile; 35 % of requests continue an earlier one (share more than its first
+  block), after 114 s in the median and 416 s at the 90th percentile, grown by 470 tokens in the median; answers of 357
+  tokens; a first block of 512 tokens that every request shares.
 * `AGENTS` on the airline agents of tau-bench (Yao et al., 2024; github.com/sierra-research/tau-bench): 13 calls a
   session in the mean, a system prompt of 6,248 characters, 551 characters added and 234 answered per call in the median
   (1,283 and 556 at the 90th percentile), at four characters a token. That agents of one sort share their instructions
@@ -21,7 +21,7 @@ The three kinds of traffic here are calibrated on published material:
 
 Sessions arrive by a Gamma process. ServeGen (Xiang et al., arXiv:2505.09999) finds Gamma and Weibull gaps better than
 Poisson's for production clients; a coefficient of variation of 1.24 is the median, and 3.3 the mean weighted by rate,
-over the 600 s windows of the twenty largest clients of its "m-small" model. 1 is Poisson.
+over windows of 600 s of twenty clients of its "m-small" model. 1 is Poisson.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
-from inferencesched.cli import main
-from inferencesched.cli.group import BUILT_IN
+from inferencesched.cli.group import BUILT_IN, main
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,13 +47,32 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_command_documents_its_exit_codes_and_speaks_json(name: str) -> None:
+def test_every_command_documents_its_exit_codes(name: str) -> None:
     """In its own help."""
     result = invoke(name, "--help")
 
     assert result.exit_code == 0
     assert "Exit codes: 0 " in result.output
-    assert "--json" in result.output
+
+
+def leaves(command: click.Command) -> Iterator[click.Command]:
+    """The commands that do something: of a group, those in it."""
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            yield from leaves(command.commands[name])
+    else:
+        yield command
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_command_speaks_json(name: str) -> None:
+    """Programs read it, so that they need not read tables."""
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+
+    for leaf in leaves(command):
+        prints_only_json = leaf.name == "schema"
+        assert prints_only_json or any("--json" in option.opts for option in leaf.params), leaf.name
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
@@ -71,6 +91,16 @@ def test_an_error_of_the_library_ends_without_a_traceback(tmp_path: Path) -> Non
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr == f"Error: {trace}:1: 'timestamp' must be a whole number ≥ 0, got 'noon'\n"
+
+
+def test_a_folder_that_cannot_be_written_ends_without_a_traceback(tmp_path: Path) -> None:
+    """It is the machine's fault, not the program's."""
+    (tmp_path / "file").touch()
+
+    result = invoke("demo", "--duration", "1", "--out", str(tmp_path / "file/folder"))
+
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {tmp_path / 'file/folder'}: Not a directory\n"
 
 
 def test_a_distribution_adds_a_command(distribution: Path) -> None:

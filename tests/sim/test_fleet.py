@@ -150,11 +150,25 @@ def test_names_of_endpoints_sort_as_they_count() -> None:
 
 
 traffic = st.lists(
-    st.tuples(st.floats(0, 60), st.integers(1, 80), st.integers(1, 20), st.integers(0, 3)), max_size=30
+    st.tuples(
+        st.floats(0, 60),
+        st.integers(1, 80),
+        st.integers(1, 20),
+        st.integers(0, 3),
+        st.sampled_from(["", "", "x", "y", "z"]),
+    ),
+    max_size=30,
 ).map(
     lambda rows: [
-        TraceRequest(f"r{n}", at, prompt, out, tuple(range(100 * topic, 100 * topic - (-prompt // BLOCK))))
-        for n, (at, prompt, out, topic) in enumerate(sorted(rows))
+        TraceRequest(
+            f"r{n}",
+            at,
+            prompt,
+            out,
+            tuple(range(100 * topic, 100 * topic - (-prompt // BLOCK))),
+            adapter=adapter or None,
+        )
+        for n, (at, prompt, out, topic, adapter) in enumerate(sorted(rows))
     ]
 )
 
@@ -166,8 +180,8 @@ traffic = st.lists(
 def test_every_request_ends_exactly_once_and_the_books_balance(
     requests: list[TraceRequest], policy: Mapping[str, Any], endpoints: int, interval: float
 ) -> None:
-    """Under every policy, with too small a cache, and with requests refused."""
-    engine = attrs.evolve(PLAIN, cache_tokens=150)
+    """Under every policy, with too small a cache, too few slots for adapters, and with requests refused."""
+    engine = attrs.evolve(PLAIN, cache_tokens=150, max_adapters=2, adapter_load_seconds=0.5)
 
     fleet, events = run(requests, policy=policy, endpoints=endpoints, engine=engine, scrape_interval=interval)
 
