@@ -204,7 +204,7 @@ class Engine:
         self._is_stuck = False  # the head of the queue found no room, and none was given back since
         self._idle_since: float | None = 0.0
         self._idle_seconds = 0.0
-        self._last_facts: tuple[float, float] = (0.0, 0.0)  # when, and busy seconds by then
+        self._last_scrape: tuple[float, float] = (0.0, 0.0)  # when, and busy seconds by then
 
     def next_time(self) -> float | None:
         """Return when something may happen if nothing is submitted; None while idle."""
@@ -215,11 +215,14 @@ class Engine:
         pause = 0.0 if self._idle_since is None else max(now - self._idle_since, 0.0)
         return now - self._idle_seconds - pause
 
-    def facts(self, now: float) -> Mapping[str, float | AbstractSet[str]]:
-        """Return what a scrape of the engine's metrics at `now` would tell, by `inferencesched.vocabulary`'s names."""
-        since, busy_then = self._last_facts
+    def scrape(self, now: float) -> Mapping[str, float | AbstractSet[str]]:
+        """Return what reading the engine's metrics at `now` tells, by `inferencesched.vocabulary`'s names.
+
+        ``accelerator_utilization`` is the busy share of the time since the last scrape.
+        """
+        since, busy_then = self._last_scrape
         busy = self.busy_seconds(now)
-        self._last_facts = (now, busy)
+        self._last_scrape = (now, busy)
         facts: dict[str, float | AbstractSet[str]] = {
             "waiting_requests": float(len(self.waiting)),
             "running_requests": float(len(self.running)),

@@ -164,7 +164,7 @@ class Fleet:
     def _scrape(self, now: float) -> None:
         for name, engine in self.engines.items():
             engine.advance(now)  # nothing that has to be told lies in between: that is on the agenda
-            self.scheduler.update(name, engine.facts(now), now=now)
+            self.scheduler.update(name, engine.scrape(now), now=now)
         self._scraped = now
 
     def _arrive(self, request: TraceRequest, trace: Trace) -> Event:

@@ -189,7 +189,7 @@ def test_facts_have_the_vocabularys_names_and_count_what_is_there() -> None:
         engine.submit(ask(f"r{number}", 10, 5, adapter="x" if number % 2 else ""), now=0.0)
     engine.advance(3.0)
 
-    facts = engine.facts(3.0)
+    facts = engine.scrape(3.0)
 
     assert set(facts) <= set(COLUMNS) | set(SET_COLUMNS)
     assert facts["running_requests"] == 8.0
@@ -203,10 +203,10 @@ def test_facts_have_the_vocabularys_names_and_count_what_is_there() -> None:
 def test_accelerator_utilization_is_the_busy_share_since_the_last_look() -> None:
     """Busy from 10 to 11.1, looked at at 0, 10, 12 and 14."""
     engine = Engine(PLAIN, block_tokens=10)
-    seen = [engine.facts(0.0), engine.facts(10.0)]
+    seen = [engine.scrape(0.0), engine.scrape(10.0)]
     engine.submit(ask("a", 10, 1), now=10.0)
     engine.advance(12.0)
-    seen += [engine.facts(12.0), engine.facts(14.0)]
+    seen += [engine.scrape(12.0), engine.scrape(14.0)]
 
     assert [facts["accelerator_utilization"] for facts in seen] == [0.0, 0.0, pytest.approx(0.55), 0.0]
     assert engine.busy_seconds(14.0) == pytest.approx(1.1)
@@ -280,7 +280,7 @@ def test_looking_at_an_engine_does_not_change_what_it_does(
         [(look, None) for look in looks] + [(r.arrival, r) for r in requests], key=lambda pair: pair[0]
     ):
         events += engine.advance(time)
-        engine.facts(time)
+        engine.scrape(time)
         if request is not None:
             engine.submit(request, now=time)
     while (next_time := engine.next_time()) is not None:
