@@ -118,8 +118,10 @@ class WeightedRandomPicker:
             if not ladder[-1] > 0:
                 rest = [row for row in range(len(totals)) if row not in set(picked)]
                 return picked + rng.sample(rest, wanted - len(picked))
-            # side="right" steps over the rungs of zero width; the last rung can be missed by rounding alone
-            row = min(int(ladder.searchsorted(rng.random() * ladder[-1], side="right")), len(totals) - 1)
+            # side="right" steps over the rungs of zero width; rounding alone can step over the last of the others
+            row = int(ladder.searchsorted(rng.random() * ladder[-1], side="right"))
+            if row == len(ladder):
+                row = int(weights.nonzero()[0][-1])
             picked.append(row)
             weights[row] = 0.0
         return picked
