@@ -6,13 +6,14 @@ import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
 
 import attrs
 import numpy as np
 
-from inferencesched.interfaces import Observer
+from inferencesched.interfaces import Observer, Stateful
 from inferencesched.testing.clauses import Contract, Result
-from inferencesched.testing.stories import TUMULTS, Story, fresh, life_of_a_request, life_of_an_endpoint
+from inferencesched.testing.stories import LIVES, TUMULTS, Story, fresh, life_of_a_request, life_of_an_endpoint
 from inferencesched.testing.values import add_value_clauses
 
 __all__ = ["OBSERVER", "check_observer"]
@@ -59,6 +60,25 @@ def forgets_requests(observer: Observer, churn: Churn) -> str | None:
     return _grows(observer, churn)
 
 
+def _is_stateful(plugin: object) -> bool:
+    return isinstance(plugin, Stateful)
+
+
+@OBSERVER.clause([LIVES], applies=_is_stateful)
+def restores(observer: Any, story: Story) -> str | None:
+    """Where it has a snapshot, that is plain values, and restored elsewhere it is the same snapshot again."""
+    state = story.tell(observer).snapshot()
+    if strange := next(_not_plain(state, "snapshot"), None):
+        return strange
+    endpoints = {endpoint.name: endpoint for endpoint in story.present()}
+    twin = fresh(observer)
+    for endpoint in endpoints.values():
+        twin.endpoint_added(endpoint, now=story.end)
+    twin.restore(state, endpoints, now=story.end)
+    again = twin.snapshot()
+    return None if again == state else f"restored from {state!r:.200}, its snapshot is {again!r:.200}"
+
+
 add_value_clauses(OBSERVER, with_memory=True)
 
 
@@ -90,6 +110,18 @@ def _grows(observer: Observer, churn: Churn) -> str | None:
         told, before = laps, size
         grown.append(f"{size} bytes after {laps}")
     return f"its memory grows without end: {', '.join(grown)}"
+
+
+def _not_plain(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield from (f"{path} has the key {key!r}" for key in value if not isinstance(key, str))
+        for key, item in value.items():
+            yield from _not_plain(item, f"{path}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _not_plain(item, f"{path}[{number}]")
+    elif not isinstance(value, str | bytes | int | float | bool | None):
+        yield f"{path} is a {type(value).__name__}"
 
 
 def _reach(root: object) -> int:

@@ -17,7 +17,17 @@ from inferencesched.request import Request
 from inferencesched.testing.builders import make_batch, make_request
 from inferencesched.testing.cases import ORDINARY
 
-__all__ = ["TUMULTS", "Call", "Story", "decision_for", "fresh", "life_of_a_request", "life_of_an_endpoint", "taught"]
+__all__ = [
+    "LIVES",
+    "TUMULTS",
+    "Call",
+    "Story",
+    "decision_for",
+    "fresh",
+    "life_of_a_request",
+    "life_of_an_endpoint",
+    "taught",
+]
 
 T = TypeVar("T")
 
@@ -74,6 +84,21 @@ class Story:
             call.make(listener)  # type: ignore[arg-type]
         return listener
 
+    @property
+    def end(self) -> float:
+        """When it ends."""
+        return max(call.now for call in self.calls)
+
+    def present(self) -> list[Endpoint]:
+        """Return the endpoints that have joined and not left."""
+        here: dict[int, Endpoint] = {}
+        for call in self.calls:
+            if call.hook == "endpoint_added":
+                here[call.endpoint] = endpoint_number(call.endpoint)
+            elif call.hook == "endpoint_removed":
+                here.pop(call.endpoint, None)
+        return list(here.values())
+
     def smaller(self) -> Iterator[Story]:
         """Yield the story without half of its calls, a quarter, and so on down to one."""
         size = len(self.calls) // 2
@@ -113,6 +138,13 @@ def life_of_a_request(number: int) -> Story:
     """Return the story of a request that is served by one of three endpoints, which stay."""
     hooks = ("assigned", "first_token", "finished")
     return Story(tuple(Call(hook, number % 3, number, now=float(number)) for hook in hooks))
+
+
+LIVES = Story(
+    tuple(Call("endpoint_added", number, 0) for number in range(3))
+    + tuple(call for number in range(12) for call in life_of_a_request(number).calls)
+)
+"""Three endpoints that join and stay, and a dozen requests that they serve."""
 
 
 def fresh(plugin: T) -> T:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import attrs
 
 from inferencesched.decision import Decision
@@ -61,3 +64,25 @@ class Multiplies(Observer):
     """Keeps a thousandfold of what it is given."""
 
     window: float = attrs.field(default=30.0, converter=thousandfold)
+
+
+@breaks("observer", "restores")
+@attrs.define(eq=False)
+class LosesItsMemory(Observer):
+    """Saves its counts by instance, which nobody has after a restart, and so starts from nothing."""
+
+    _served: dict[int, int] = attrs.field(factory=dict, init=False, repr=False)
+
+    def assigned(self, request: Request, decision: Decision, *, now: float) -> None:
+        instance = decision.endpoint.instance
+        self._served[instance] = self._served.get(instance, 0) + 1
+
+    def endpoint_removed(self, endpoint: Endpoint, *, now: float) -> None:
+        self._served.pop(endpoint.instance, None)
+
+    def snapshot(self) -> Mapping[str, int]:
+        return {str(instance): served for instance, served in self._served.items()}
+
+    def restore(self, state: Mapping[str, Any], endpoints: Mapping[str, Endpoint], /, *, now: float) -> None:
+        names = {name: endpoint.instance for name, endpoint in endpoints.items()}
+        self._served = {names[name]: served for name, served in state.items() if name in names}
