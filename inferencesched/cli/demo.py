@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from inferencesched.cli.comparison import compare, comparison_table, fleet_options, headline, write_report
+from inferencesched.cli.comparison import compare, fleet_options, write_report
 from inferencesched.cli.output import console, json_option, print_json, say
+from inferencesched.cli.table import comparison_table, headline
 from inferencesched.sim.fleet import FleetSpec
 from inferencesched.sim.hardware import ENGINES
 from inferencesched.sim.policies import POLICIES

@@ -21,21 +21,22 @@ The step's duration is linear, the form that is fitted to real engines (`inferen
 The rules follow vLLM's V1 scheduler (vllm/v1/core/sched/scheduler.py). Not modelled: answers as cached prefixes of the
 next turn (traces do not say which blocks an answer became), speculative decoding, CUDA-graph steps, swapping.
 
-A *run* of steps in which the same sequences decode and nothing else happens is computed at once: its steps last d, d+δ,
-d+2δ…, because each adds one token to every context. `advance` cuts a run wherever it is asked to.
+Steps that only decode are computed many at once (`inferencesched.sim.steps`); `advance` cuts such a run at any time.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set as AbstractSet
 from typing import Literal
 
 import attrs
 from attrs.validators import ge, gt
 
+from inferencesched.sim.adapters import AdapterSlots
 from inferencesched.sim.cache import BlockCache
+from inferencesched.sim.steps import Run
 from inferencesched.sim.trace import TraceRequest
 
 __all__ = ["Engine", "EngineEvent", "EngineSpec", "Served"]
@@ -145,39 +146,6 @@ class Served:
         return self.computed >= self.target
 
 
-@attrs.define
-class _Step:
-    """Steps under way: one with prompts in it, or a run of `steps` that only decode, `done` of them complete."""
-
-    start: float
-    duration: float  # of the first step
-    growth: float = 0.0  # by which each further step is longer
-    steps: int = 1
-    done: int = 0
-    chunks: Sequence[tuple[Served, int]] = ()
-
-    def end(self, steps: int) -> float:
-        """Return when the first `steps` steps are complete."""
-        return self.start + steps * self.duration + self.growth * steps * (steps - 1) / 2
-
-    def complete(self, now: float) -> int:
-        """Return how many steps are complete at `now`: the largest count with ``end(count) <= now``."""
-        if self.end(self.steps) <= now:
-            return self.steps
-        elapsed, half = now - self.start, self.growth / 2
-        if half > 0:  # the root of half·x² + (duration − half)·x = elapsed
-            slope = self.duration - half
-            guess = int((math.sqrt(slope * slope + 4 * half * elapsed) - slope) / (2 * half))
-        else:
-            guess = int(elapsed / self.duration)
-        guess = min(max(guess, self.done), self.steps)  # rounding may leave it one off, either way
-        while guess > self.done and self.end(guess) > now:
-            guess -= 1
-        while guess < self.steps and self.end(guess + 1) <= now:
-            guess += 1
-        return guess
-
-
 class Engine:
     """One simulated model server.
 
@@ -199,8 +167,9 @@ class Engine:
         self.running: list[Served] = []
         self.computed_tokens = 0
         self.preemptions = 0
-        self._step: _Step | None = None
-        self._adapters: OrderedDict[str, None] = OrderedDict()  # resident, least recently admitted first
+        self._run: Run | None = None  # the step or steps under way
+        self._chunks: list[tuple[Served, int]] = []  # what a step with prompts does; empty in a run that only decodes
+        self._slots = AdapterSlots(spec.max_adapters)
         self._is_stuck = False  # the head of the queue found no room, and none was given back since
         self._idle_since: float | None = 0.0
         self._idle_seconds = 0.0
@@ -208,7 +177,7 @@ class Engine:
 
     def next_time(self) -> float | None:
         """Return when something may happen if nothing is submitted; None while idle."""
-        return None if self._step is None else self._step.end(self._step.steps)
+        return None if self._run is None else self._run.end(self._run.steps)
 
     def busy_seconds(self, now: float) -> float:
         """Return how long the engine has worked by `now`."""
@@ -235,7 +204,7 @@ class Engine:
         if self.spec.max_adapters:
             waiting = (served.request.adapter for served in self.waiting)
             facts["max_active_adapters"] = float(self.spec.max_adapters)
-            facts["active_adapters"] = frozenset(self._adapters)
+            facts["active_adapters"] = self._slots.resident
             facts["waiting_adapters"] = frozenset(adapter for adapter in waiting if adapter is not None)
         return facts
 
@@ -250,27 +219,24 @@ class Engine:
         if request.adapter is not None and not self.spec.max_adapters:
             raise ValueError(f"request {request.id} wants adapter '{request.adapter}', and {self.spec.name} has none")
         self.waiting.append(Served(request))
-        if self._step is None:
+        if self._run is None:
             self._idle_seconds += now - (self._idle_since or 0.0)
             self._idle_since = None
             self._begin(now)
         elif not self._is_stuck:
-            self._step.steps = min(self._step.steps, self._step.done + 1)  # it may join after the present step
+            self._run.steps = min(self._run.steps, self._run.done + 1)  # it may join after the present step
 
     def advance(self, now: float) -> list[EngineEvent]:
         """Complete every step that ends by `now`; return what came of it, in order."""
         events: list[EngineEvent] = []
-        while (step := self._step) is not None:
-            complete = step.complete(now)
-            if complete == step.done:
+        while (run := self._run) is not None:
+            complete = run.complete(now)
+            if complete == run.done:
                 break
-            at = step.end(complete)
-            if step.chunks:
-                events += self._finish_prefill(step, at)
-            else:
-                events += self._finish_decode(complete - step.done, at)
-            step.done = complete
-            if complete == step.steps:
+            at = run.end(complete)
+            events += self._finish_mixed(at) if self._chunks else self._finish_decoding(complete - run.done, at)
+            run.done = complete
+            if complete == run.steps:
                 self._begin(at)
         return events
 
@@ -279,8 +245,8 @@ class Engine:
 
     # Ending a step
 
-    def _finish_prefill(self, step: _Step, at: float) -> Iterator[EngineEvent]:
-        for served, tokens in step.chunks:
+    def _finish_mixed(self, at: float) -> Iterator[EngineEvent]:
+        for served, tokens in self._chunks:
             if tokens:
                 served.computed += tokens
                 self.computed_tokens += tokens
@@ -292,7 +258,7 @@ class Engine:
             if served.generated == served.request.output_tokens:
                 yield self._leave(served, at)
 
-    def _finish_decode(self, steps: int, at: float) -> Iterator[EngineEvent]:
+    def _finish_decoding(self, steps: int, at: float) -> Iterator[EngineEvent]:
         for served in self.running:  # all grow before one leaves, as they did step by step
             self._grow(served, served.context + steps - 1)
         for served in tuple(self.running):
@@ -319,7 +285,7 @@ class Engine:
         if not preempted:  # whoever had to go may come back after one step
             loads = self._admit(chunks)
         if not chunks:
-            self._step, self._idle_since = None, at
+            self._run, self._idle_since = None, at
             return
         decoding = [served for served, tokens in chunks if not tokens]
         context = sum(served.context for served in decoding)
@@ -331,10 +297,10 @@ class Engine:
         )
         if len(decoding) == len(chunks):
             growth = len(decoding) * self.spec.context_token_seconds
-            self._step = _Step(at, duration, growth, steps=1 if preempted else self._longest_run())
+            self._chunks, self._run = [], Run(at, duration, growth, steps=1 if preempted else self._longest_run())
             return
         duration += sum(self.spec.prefill_seconds(s.computed, s.computed + tokens) for s, tokens in chunks if tokens)
-        self._step = _Step(at, duration, chunks=chunks)
+        self._chunks, self._run = chunks, Run(at, duration)
 
     def _continue_running(self) -> tuple[list[tuple[Served, int]], bool]:
         """Return what each running sequence does (prompt tokens; 0: it decodes), and whether one had to go."""
@@ -360,14 +326,15 @@ class Engine:
         loads, passed_over = 0, []
         while self.waiting and budget > 0 and len(self.running) < self.spec.max_running and not self._is_stuck:
             served = self.waiting.popleft()
-            if not self._has_slot(served.request.adapter):
+            in_use = {other.request.adapter for other in self.running}
+            if not self._slots.has_room(served.request.adapter, in_use):
                 passed_over.append(served)
                 continue
             if not self._seat(served):
                 self.waiting.appendleft(served)
                 self._is_stuck = True
                 break
-            loads += self._use_adapter(served.request.adapter)
+            loads += self._slots.take(served.request.adapter, in_use)
             self.running.append(served)
             budget -= self._add_chunk(chunks, served, budget)
         self.waiting.extendleft(reversed(passed_over))
@@ -423,25 +390,3 @@ class Engine:
         self.preemptions += 1
         self.waiting.appendleft(served)
         return served
-
-    # Adapters
-
-    def _in_use(self) -> set[str]:
-        return {served.request.adapter for served in self.running if served.request.adapter is not None}
-
-    def _has_slot(self, adapter: str | None) -> bool:
-        if adapter is None or adapter in self._adapters or len(self._adapters) < self.spec.max_adapters:
-            return True
-        return len(self._in_use()) < self.spec.max_adapters
-
-    def _use_adapter(self, adapter: str | None) -> int:
-        """Bring the adapter into a slot, in place of one that nobody uses; return how many had to be loaded."""
-        if adapter is None:
-            return 0
-        loads = int(adapter not in self._adapters)
-        if loads and len(self._adapters) == self.spec.max_adapters:
-            in_use = self._in_use()
-            del self._adapters[next(resident for resident in self._adapters if resident not in in_use)]
-        self._adapters[adapter] = None
-        self._adapters.move_to_end(adapter)
-        return loads
