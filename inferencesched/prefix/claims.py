@@ -85,6 +85,11 @@ class Claims:
             return 0
         return (len(self._pairs) // 16 + rows + 8) * 28 + self._table.growth(rows)
 
+    @property
+    def tick(self) -> int:
+        """The stamp of the latest claim."""
+        return self._tick
+
     def add_slot(self) -> None:
         """Make room for one more endpoint."""
         self._oldest.append(0)
@@ -159,10 +164,14 @@ class Claims:
         row = self.find(node, slot)
         if not row or not self._stamps[row]:
             return False
-        self._unlink(row, slot)
+        self.waive(row)
+        return True
+
+    def waive(self, row: int) -> None:
+        """Take a claim away that has a fan of children besides."""
+        self._unlink(row, self.slot(row))
         self._stamps[row] = 0
         self._shrink(row)
-        return True
 
     def move(self, row: int, node: int) -> None:
         """Let a claim rest on another node; its recency stays."""

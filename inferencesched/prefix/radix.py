@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -250,14 +251,8 @@ class RadixTree:
         Complexity: O(path + new blocks), plus O(1) per node evicted.
         """
         wanted = min(len(keys) if blocks is None else blocks, self._capacities[slot])
-        reached, end, before = 0, _ROOT, self._sizes[slot]
-        gained = 0
-        while reached < wanted:
-            former = reached
-            reached, end, new = self._advance(keys, slot, wanted, reached, end)
-            gained += new
-            if reached == former:
-                break
+        before = self._sizes[slot]
+        gained = self._insert_below(_ROOT, keys, slot, wanted)
         self._trim(slot, before + gained - self._capacities[slot])
         return gained
 
@@ -306,7 +301,102 @@ class RadixTree:
                 most = middle - 1
         return low
 
+    # --- blocks by their own key: for those who are told of blocks and not of prompts --------------------------------
+
+    def locate(self, upwards: Iterable[int]) -> tuple[int, int]:
+        """Find a block, given its key and then those of the blocks before it, the nearest first.
+
+        Returns:
+            Its node, and how many blocks of the node's run end with it; (0, 0) if it is not in the tree.
+
+        Complexity: O(run), for the first key of its node is looked for; `max_run` bounds it.
+        """
+        find, target = self._nodes.table.find, 0
+        for before, key in enumerate(upwards):
+            target = target if before else key
+            node = find(key)
+            if node:
+                rest = before and self._arena.read(self._nodes.start[node] + before - 1)
+                inside = before < self._nodes.length[node] and (not before or rest == target)
+                return (node, before + 1) if inside else (_ROOT, 0)
+            if before >= self._max_run:
+                break
+        return _ROOT, 0
+
+    def extend(self, upwards: Iterable[int] | None, keys: array[int], slot: int) -> bool:
+        """Say that an endpoint holds further blocks after one that it holds already.
+
+        Args:
+            upwards: key of that block and those before it, as for `locate`; None where a prompt begins.
+            keys: of the further blocks, in order.
+
+        Returns:
+            Whether the endpoint holds the block to go on from.
+
+        Complexity: O(run + new blocks).
+        """
+        if upwards is None:
+            self._insert_below(_ROOT, keys, slot, len(keys))
+            return True
+        node, inside = self.locate(upwards)
+        if not node or not self._nodes.holders[node] & self._bits[slot]:
+            return False
+        known, length, base = 0, self._nodes.length[node], self._nodes.start[node] - 1
+        while known < len(keys) and inside < length and keys[known] == self._arena.read(base + inside):
+            known += 1
+            inside += 1
+        if known == len(keys):
+            return True
+        if inside < length:
+            if not self._make_room(0, 1):
+                return True
+            lower, node = node, self._split(node, inside)
+            self._merge(lower)
+            self._merge(self._nodes.parent[node])
+        # A claim keeps the node in place while room is made; it passes on to the last of the further blocks.
+        self._nodes.ends[node] += self._claims.claim(node, slot, held=True)
+        self._insert_below(node, keys[known:], slot, len(keys) - known)
+        return True
+
+    def cut(self, upwards: Iterable[int], slot: int) -> int:
+        """Take a block from an endpoint, and those of the same run behind it; return how many that were.
+
+        Nothing happens where the endpoint holds something below the run: the deepest blocks have to be cut first.
+
+        Complexity: O(run).
+        """
+        node, inside = self.locate(upwards)
+        row = self._claims.find(node, slot) if node else 0
+        if not row or not self._claims.stamp(row) or self._claims.fan(row) > 1:
+            return 0
+        before = self._sizes[slot]
+        if inside == 1 or not self._shorten(node, row, slot, inside - 1):
+            self._drop(node, row, slot)
+        return before - self._sizes[slot]
+
+    @property
+    def tick(self) -> int:
+        """The number of the latest use: see `expire`. O(1)."""
+        return self._claims.tick
+
+    def expire(self, tick: int) -> None:
+        """Evict all that no endpoint has used since that tick. Complexity: O(nodes evicted · slots), vectorised."""
+        claims = self._claims
+        while (row := claims.oldest_of_all()) and claims.stamp(row) <= tick:
+            self._evict(row)
+
     # --- one step of an insertion -------------------------------------------------------------------------------------
+
+    def _insert_below(self, end: int, keys: Keys, slot: int, wanted: int) -> int:
+        """Insert `wanted` blocks below a node that the endpoint has claimed; return how many are new to it."""
+        reached = gained = 0
+        while reached < wanted:
+            former = reached
+            reached, end, new = self._advance(keys, slot, wanted, reached, end)
+            gained += new
+            if reached == former:
+                break
+        return gained
 
     def _advance(self, keys: Keys, slot: int, wanted: int, reached: int, end: int) -> tuple[int, int, int]:
         """Let the endpoint hold the prompt as far as the tree has it, plus one run of new blocks.
@@ -426,6 +516,9 @@ class RadixTree:
         while blocks > 0:
             row = claims.oldest(slot)
             node = claims.node(row)
+            if claims.fan(row) > 1:
+                self._waive(node, row)
+                continue
             length = lengths[node]
             if length > blocks and self._shorten(node, row, slot, length - blocks):
                 return
@@ -491,8 +584,22 @@ class RadixTree:
         node = self._claims.node(row)
         if node == spare:
             return False
-        self._drop(node, row, self._claims.slot(row))
+        self._evict(row)
         return True
+
+    def _evict(self, row: int) -> None:
+        """Evict the leaf that a claim rests on."""
+        node = self._claims.node(row)
+        if self._claims.fan(row) > 1:
+            self._waive(node, row)
+        else:
+            self._drop(node, row, self._claims.slot(row))
+
+    def _waive(self, node: int, row: int) -> None:
+        """Delete a claim that others of the same endpoint lie below: what it claims is held by theirs."""
+        self._nodes.ends[node] -= 1
+        self._claims.waive(row)
+        self._merge(node)
 
     # --- memory ----------------------------------------------------------------------------------------------------
 
