@@ -57,6 +57,11 @@ class Parameter:
         """The type in words, for messages and reference pages."""
         return "the name of a plugin" if self.reference else _kind(self.hint)
 
+    @property
+    def takes_none(self) -> bool:
+        """Whether None is a value of its own; otherwise an empty value is the same as none given."""
+        return self.reference or self.hint is Any or type(None) in get_args(self.hint)
+
 
 def parameters_of(cls: type) -> tuple[Parameter, ...]:
     """Return the parameters of a plugin class; none if it is not an attrs class."""
@@ -128,6 +133,8 @@ def construct(
             offer = near_miss(str(name), known) or (f"; known are {', '.join(known)}" if known else "; it takes none")
             problems.append(Problem(f"{path}.{name}", f"unknown parameter '{name}'{offer}"))
             continue
+        if value is None and not known[name].takes_none:
+            continue  # an empty value is the same as leaving the key out, as it is upstream
         if known[name].reference:
             values[known[name].field] = _refer(value, f"{path}.{name}", problems, references)
         else:
@@ -140,7 +147,7 @@ def construct(
     problems.extend(
         Problem(f"{path}.{parameter.name}", f"required, expected {parameter.kind}")
         for parameter in known.values()
-        if parameter.required and parameter.name not in given
+        if parameter.required and given.get(parameter.name) is None and not parameter.takes_none
     )
     if len(problems) > before:
         return None

@@ -13,7 +13,7 @@ import attrs
 
 from inferencesched.config.gates import read_gates
 from inferencesched.config.plugins import Declared, build_plugins
-from inferencesched.config.producers import add_producers
+from inferencesched.config.producers import add_producers, check_producer_names
 from inferencesched.config.profiles import choose_handler, gather, make_profiles
 from inferencesched.config.references import check_references
 from inferencesched.config.schema import DataLayer, FlowControl, PickerConfig, RequestHandler
@@ -96,6 +96,7 @@ def assemble(spec: PickerConfig, registry: Registry, problems: list[Problem], wa
     members = gather(spec.scheduling_profiles, declared, registry, problems, warnings)
     handler = choose_handler(list(members), declared, registry, problems)
     add_producers(declared, registry, problems)
+    check_producer_names(spec.plugins, declared, problems)
     check_references(spec, declared, problems)
     profiles = make_profiles(members, declared.of_role("producer"), problems)
     return Config(

@@ -117,7 +117,8 @@ def _without_parser(spec: PickerConfig, warnings: list[Problem]) -> PickerConfig
     if parser is None:
         return spec
     warnings.append(Problem("parser", "deprecated; write 'requestHandler: {parsers: [{pluginRef: …}]}'"))
-    parsers = handler.parsers or (parser,)
+    given = spec.request_handler is not None and spec.request_handler.parsers != RequestHandler().parsers
+    parsers = handler.parsers if given else (parser,)
     return spec.revised(parser=None, request_handler=handler.revised(parsers=parsers))
 
 

@@ -70,7 +70,8 @@ def build_plugins(
     """Return what the entries declare; append a problem for each that cannot be, a warning for each that should not."""
     declared = Declared()
     found: dict[str, tuple[PluginEntry, PluginType]] = {}
-    for entry in _distinct(entries, problems):
+    repeated: list[PluginEntry] = []
+    for entry in _distinct(entries, repeated, problems):
         kind = _find(entry, registry, problems, warnings)
         if kind is not None:
             found[entry.label] = entry, kind
@@ -83,16 +84,24 @@ def build_plugins(
         _build(*found[name], names, declared, registry=registry, problems=problems)
     declared.broken.update({name: entry for name, (entry, _) in found.items() if name not in declared})
     declared.built = {name: declared.built[name] for name in found if name in declared.built}
+    for entry in repeated:  # looked at for what else is wrong with them, and dropped
+        kind = _find(entry, registry, problems, warnings)
+        if kind is not None:
+            _build(entry, kind, names, Declared(dict(declared.built)), registry=registry, problems=problems)
     return declared
 
 
-def _distinct(entries: Iterable[PluginEntry], problems: list[Problem]) -> Iterable[PluginEntry]:
+def _distinct(
+    entries: Iterable[PluginEntry], repeated: list[PluginEntry], problems: list[Problem]
+) -> Iterable[PluginEntry]:
+    """Yield the first entry of each name; those that take one again are reported and put aside."""
     first: dict[str, PluginEntry] = {}
     for entry in entries:
         if entry.label not in first:
             first[entry.label] = entry
             yield entry
             continue
+        repeated.append(entry)
         key = "name" if entry.name else "type"
         message = f"the name '{entry.label}' is taken by {first[entry.label].at}; give each plugin a name of its own"
         problems.append(Problem(f"{entry.at}.{key}", message))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from inferencesched.config.plugins import Declared
-from inferencesched.errors import ConfigError, Problem
+from inferencesched.config.schema import PluginEntry
+from inferencesched.errors import ConfigError, Problem, near_miss
 from inferencesched.profile import Named
-from inferencesched.registry import Registry
+from inferencesched.registry import NOT_YET, Registry
 
-__all__ = ["DEFAULT_PRODUCERS", "add_producers"]
+__all__ = ["DEFAULT_PRODUCERS", "add_producers", "check_producer_names"]
 
 DEFAULT_PRODUCERS: Mapping[str, str] = MappingProxyType(
     {
@@ -39,6 +40,18 @@ def add_producers(declared: Declared, registry: Registry, problems: list[Problem
             )
             problems.append(Problem("plugins", f"{message}: {reasons}"))
             return
+
+
+def check_producer_names(entries: Iterable[PluginEntry], declared: Declared, problems: list[Problem]) -> None:
+    """Append a problem for each ``…ProducerName`` that is neither declared nor a producer that can be put in."""
+    not_yet = {name for name, role in NOT_YET.items() if role == "producer"}
+    known = {*declared.names, *DEFAULT_PRODUCERS.values(), *not_yet}
+    for entry in entries:
+        for key, name in entry.parameters.items() if entry.parameters is not None else ():
+            at = f"{entry.at}.parameters.{key}"
+            is_dangling = str(key).endswith("ProducerName") and isinstance(name, str) and name and name not in known
+            if is_dangling and all(problem.path != at for problem in problems):
+                problems.append(Problem(at, f"no plugin '{name}' is declared{near_miss(name, known)}"))
 
 
 def _next_wanted(declared: Declared) -> tuple[Named, str] | None:

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 KIND = "EndpointPickerConfig"
+DEFAULT_PARSERS = ("openai-parser", "anthropic-parser", "vllmhttp-parser", "passthrough-parser")
 API_VERSION: Literal["llm-d.ai/v1alpha1"] = "llm-d.ai/v1alpha1"
 LEGACY_API_VERSION = "inference.networking.x-k8s.io/v1alpha1"
 
@@ -103,6 +104,9 @@ class Source(Part):
     extractors: tuple[Reference, ...] = ()
 
 
+_METRICS = Source("metrics-data-source", (Reference("core-metrics-extractor"),))
+
+
 @attrs.frozen
 class DataLayer(Part):
     """``dataLayer``: where facts about endpoints come from, and where endpoints themselves do."""
@@ -113,6 +117,12 @@ class DataLayer(Part):
     peer_discovery: Reference | None = None
     cross_replica_syncer_plugin_ref: str | None = None
     cross_replica_sync_interval: float = attrs.field(default=0.2, converter=_seconds, metadata=_DURATION)
+
+    @property
+    def all_sources(self) -> tuple[Source, ...]:
+        """The sources, with that of the engines' metrics put in unless it is there or not wanted."""
+        is_there = any(source.plugin_ref == _METRICS.plugin_ref for source in self.sources)
+        return self.sources if is_there or not self.inject_defaults else (*self.sources, _METRICS)
 
 
 @attrs.frozen
@@ -172,7 +182,7 @@ class FlowControl(Part):
 class RequestHandler(Part):
     """``requestHandler``: the parsers of request bodies."""
 
-    parsers: tuple[Reference, ...] = ()
+    parsers: tuple[Reference, ...] = tuple(map(Reference, DEFAULT_PARSERS))
 
 
 @attrs.frozen

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from inferencesched.config.plugins import Declared
-from inferencesched.config.schema import API_VERSION, KIND, FlowControl, PickerConfig, to_plain
+from inferencesched.config.schema import (
+    API_VERSION,
+    KIND,
+    DataLayer,
+    FlowControl,
+    PickerConfig,
+    RequestHandler,
+    to_plain,
+)
 from inferencesched.parameters import parameters_of, to_mapping
 from inferencesched.profile import Profile
 
@@ -28,14 +36,12 @@ def write(
         "plugins": _plugins(declared),
         "schedulingProfiles": [{"name": name, "plugins": _entries(profile)} for name, profile in profiles.items()],
     }
-    if spec.data_layer is not None:
-        document["dataLayer"] = to_plain(spec.data_layer)
+    document["dataLayer"] = to_plain(spec.data_layer or DataLayer())
     if gates["flowControl"]:
         document["flowControl"] = _flow_control(flow)
     elif flow.saturation_detector.at:
         document["flowControl"] = {"saturationDetector": to_plain(flow.saturation_detector)}
-    if spec.request_handler is not None:
-        document["requestHandler"] = to_plain(spec.request_handler)
+    document["requestHandler"] = to_plain(spec.request_handler or RequestHandler())
     return document
 
 

@@ -120,6 +120,18 @@ def test_files_that_hold_nothing_are_a_problem(tmp_path: Path) -> None:
     assert "there is nothing in these files" in shown
 
 
+def test_h6_several_files_accumulate(folder: Path) -> None:
+    assert run("check", folder / "epp.yaml", folder / "pool.yaml") == run("check", folder)
+
+
+@pytest.mark.parametrize("command", [["check"], ["doctor"], ["config"], ["config", "show"], ["config", "schema"]])
+def test_h6_help_text_renders(command: list[str]) -> None:
+    code, shown = run(*command, "--help")
+
+    assert code == 0
+    assert "Usage: " in shown
+
+
 def test_a_file_that_is_not_there_is_a_wrong_call(tmp_path: Path) -> None:
     assert run("check", tmp_path / "gone.yaml")[0] == 2
 

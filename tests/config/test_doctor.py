@@ -61,6 +61,7 @@ def test_the_default_is_well() -> None:
         (["queue-scorer"], {}, "herd-between-scrapes", "warning"),
         (["queue-scorer", "random-picker"], {}, "scores-ignored", "warning"),
         (["max-score-picker"], {}, "nothing-scored", "warning"),
+        (["token-producer", {"type": "token-producer", "name": "again"}], {}, "column-made-twice", "warning"),
         (["queue-scorer", "header-based-testing-filter"], {}, "filter-for-tests", "danger"),
         (["kv-cache-scorer"], {}, "deprecated", "hint"),
         (["queue-scorer", "openai-parser"], {}, "no-effect", "warning"),

@@ -167,6 +167,23 @@ def test_h4_a_value_that_is_not_set_takes_the_documented_default(
     assert shown[parameter] == default
 
 
+def test_h4_parsers_and_sources_that_are_not_set_are_those_of_the_field() -> None:
+    config = load("queue-scorer")
+    own = load("metrics-data-source", dataLayer={"sources": [{"pluginRef": "metrics-data-source"}]})
+    none = load("queue-scorer", dataLayer={"injectDefaults": False})
+
+    assert [parser.plugin_ref for parser in config.request_handler.parsers] == [
+        "openai-parser",
+        "anthropic-parser",
+        "vllmhttp-parser",
+        "passthrough-parser",
+    ]
+    (source,) = config.data_layer.all_sources
+    assert (source.plugin_ref, source.extractors[0].plugin_ref) == ("metrics-data-source", "core-metrics-extractor")
+    assert own.data_layer.all_sources == own.data_layer.sources
+    assert none.data_layer.all_sources == ()
+
+
 def test_h5_a_configuration_that_does_not_load_leaves_the_one_in_force_as_it_was() -> None:
     scheduler = load("queue-scorer").scheduler(rng=random.Random(3))
     fleet(scheduler)

@@ -43,6 +43,21 @@ def test_parameters_are_those_of_the_type_and_strict() -> None:
     }
 
 
+def test_an_empty_parameter_is_the_same_as_leaving_it_out() -> None:
+    picker = load(a("max-score-picker", maxNumOfEndpoints=None)).plugins["max-score-picker"].plugin
+
+    assert picker.max_num_of_endpoints == 1
+    assert wrong(a("utilization-filter", conditions=None)) == {
+        "plugins[0].parameters.conditions": "required, expected a list of a mapping"
+    }
+
+
+def test_what_else_is_wrong_with_a_plugin_whose_name_is_taken_is_told_too() -> None:
+    problems = wrong("max-score-picker", a("max-score-picker", maxNumOfEndpoint=2))
+
+    assert list(problems) == ["plugins[1].type", "plugins[1].parameters.maxNumOfEndpoint"]
+
+
 def test_two_plugins_cannot_have_one_name() -> None:
     problems = wrong("queue-scorer", a("random-picker", "queue-scorer"), "queue-scorer")
 

@@ -54,6 +54,23 @@ def test_a_declared_producer_that_is_wrong_is_not_made_up_for() -> None:
     assert list(problems) == ["plugins[1].parameters.blok"]
 
 
+def test_a_producer_that_is_named_and_not_declared_is_reported() -> None:
+    parameters = {"prefixMatchInfoProducerName": "aprox-prefix-cache-producer"}
+
+    problems = wrong({"type": "prefix-cache-scorer", "parameters": parameters})
+
+    message = "no plugin 'aprox-prefix-cache-producer' is declared — did you mean 'approx-prefix-cache-producer'?"
+    assert problems == {"plugins[0].parameters.prefixMatchInfoProducerName": message}
+
+
+def test_a_producer_that_can_be_put_in_may_be_named_without_being_declared() -> None:
+    parameters = {"prefixMatchInfoProducerName": "approx-prefix-cache-producer"}
+
+    config = load({"type": "prefix-cache-scorer", "parameters": parameters})
+
+    assert producers(config) == ["approx-prefix-cache-producer"]
+
+
 def test_where_precise_prefixes_are_asked_for_and_not_there_the_approximation_stands_in() -> None:
     config = load("prefix-cache-scorer", "precise-prefix-cache-producer")
 

@@ -55,6 +55,15 @@ def test_defaults_and_what_was_put_in_are_written_out() -> None:
             {"name": "single-profile-handler", "type": "single-profile-handler"},
         ],
         "schedulingProfiles": [profile("full", {"pluginRef": "queue-scorer", "weight": 1.0}, "max-score-picker")],
+        "dataLayer": {"injectDefaults": True, "sources": [], "crossReplicaSyncInterval": "200ms"},
+        "requestHandler": {
+            "parsers": [
+                {"pluginRef": "openai-parser"},
+                {"pluginRef": "anthropic-parser"},
+                {"pluginRef": "vllmhttp-parser"},
+                {"pluginRef": "passthrough-parser"},
+            ]
+        },
     }
 
 

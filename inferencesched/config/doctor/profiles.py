@@ -26,8 +26,7 @@ def blind_plugins(patient: Patient) -> Iterator[Finding]:
     """Plugins that read columns which nothing supplies."""
     plugins = patient.config.plugins.values()
     made = {column for named in plugins for column in getattr(named.plugin, "produces", ())}
-    layer = patient.config.data_layer
-    is_scraped = layer.inject_defaults or bool(layer.sources)
+    is_scraped = bool(patient.config.data_layer.all_sources)
     for named in plugins:
         optional = set(getattr(named.plugin, "optional", ()))
         for column in sorted(set(_consumed(named)) - made - _IN_FLIGHT - optional):
@@ -53,6 +52,24 @@ def _unsupplied(column: str, is_scraped: bool, patient: Patient) -> str:
     if column in COLUMNS or column in SET_COLUMNS:
         return "" if is_scraped else "'dataLayer' has injectDefaults: false and no sources"
     return ""  # an attribute of somebody's own source
+
+
+def disputed_columns(patient: Patient) -> Iterator[Finding]:
+    """Columns that two producers make."""
+    makers: dict[str, list[str]] = {}
+    for named in patient.config.plugins.values():
+        for column in getattr(named.plugin, "produces", ()):
+            makers.setdefault(column, []).append(named.name)
+    for column, names in makers.items():
+        if len(names) > 1:
+            yield Finding(
+                "column-made-twice",
+                "warning",
+                " and ".join(names),
+                f"both make '{column}'",
+                "Every profile sees the column of the last one, whichever producer a parameter names.",
+                "Declare one of them.",
+            )
 
 
 def hot_spot(patient: Patient) -> Iterator[Finding]:
@@ -209,6 +226,7 @@ PROFILE_RULES: tuple[Rule, ...] = (
     hot_spot,
     herd,
     blind_plugins,
+    disputed_columns,
     ignored_scorers,
     no_scorers,
     idle_weights,
