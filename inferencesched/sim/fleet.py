@@ -140,6 +140,13 @@ class Fleet:
             for engine in dict.fromkeys(self.spec.engines)
             if _total_tokens(longest) > engine.cache_blocks(trace.block_tokens) * trace.block_tokens
         ]
+        adapted = next((request for request in trace.requests if request.adapter is not None), None)
+        if adapted is not None:
+            problems += [
+                Problem(f"request {adapted.id}", f"wants adapter '{adapted.adapter}', and {engine.name} has no slots")
+                for engine in dict.fromkeys(self.spec.engines)
+                if not engine.max_adapters
+            ]
         if problems:
             raise ConfigError(problems)
 

@@ -143,6 +143,12 @@ def test_a_request_that_no_engine_could_ever_hold_is_refused_before_anything_run
         run([ask(0, prompt=100)], engine=small)
 
 
+def test_an_adapter_that_no_engine_has_slots_for_is_refused_before_anything_runs() -> None:
+    """The same way."""
+    with pytest.raises(ConfigError, match="request r0: wants adapter 'x', and plain has no slots"):
+        run([attrs.evolve(ask(0), adapter="x")])
+
+
 def test_names_of_endpoints_sort_as_they_count() -> None:
     """Ten and more get a leading zero."""
     assert FleetSpec((PLAIN,) * 2).names == ("e0", "e1")
