@@ -13,7 +13,15 @@ import numpy as np
 
 from inferencesched.interfaces import Observer, Stateful
 from inferencesched.testing.clauses import Contract, Result
-from inferencesched.testing.stories import LIVES, TUMULTS, Story, fresh, life_of_a_request, life_of_an_endpoint
+from inferencesched.testing.stories import (
+    LIVES,
+    TUMULTS,
+    Story,
+    fresh,
+    life_of_a_request,
+    life_of_an_endpoint,
+    request_number,
+)
 from inferencesched.testing.values import add_value_clauses
 
 __all__ = ["OBSERVER", "check_observer"]
@@ -66,8 +74,9 @@ def _is_stateful(plugin: object) -> bool:
 
 @OBSERVER.clause([LIVES], applies=_is_stateful)
 def restores(observer: Any, story: Story) -> str | None:
-    """Where it has a snapshot, that is plain values, and restored elsewhere it is the same snapshot again."""
-    state = story.tell(observer).snapshot()
+    """Where it has a snapshot, that is plain values, and who restores it elsewhere knows the same."""
+    listener = story.tell(observer)
+    state = listener.snapshot()
     if strange := next(_not_plain(state, "snapshot"), None):
         return strange
     endpoints = {endpoint.name: endpoint for endpoint in story.present()}
@@ -75,8 +84,8 @@ def restores(observer: Any, story: Story) -> str | None:
     for endpoint in endpoints.values():
         twin.endpoint_added(endpoint, now=story.end)
     twin.restore(state, endpoints, now=story.end)
-    again = twin.snapshot()
-    return None if again == state else f"restored from {state!r:.200}, its snapshot is {again!r:.200}"
+    before, after = _knowledge(listener, story), _knowledge(twin, story)
+    return None if repr(before) == repr(after) else f"before it knew {before!r:.200}, and restored {after!r:.200}"
 
 
 add_value_clauses(OBSERVER, with_memory=True)
@@ -110,6 +119,18 @@ def _grows(observer: Observer, churn: Churn) -> str | None:
         told, before = laps, size
         grown.append(f"{size} bytes after {laps}")
     return f"its memory grows without end: {', '.join(grown)}"
+
+
+def _knowledge(plugin: Any, story: Story) -> Any:
+    """Return what a plugin answers about the endpoints of a story; of one that is never asked, its snapshot.
+
+    Snapshots are compared only where nothing else can be: the same memory may be written down in another order.
+    """
+    ask = next((getattr(plugin, verb) for verb in ("produce", "score", "keep") if hasattr(plugin, verb)), None)
+    if ask is None:
+        return plugin.snapshot()
+    answers = [ask(request_number(number), story.batch()) for number in range(3)]
+    return [{k: v.tolist() for k, v in a.items()} if isinstance(a, Mapping) else a.tolist() for a in answers]
 
 
 def _not_plain(value: Any, path: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ __all__ = [
     "fresh",
     "life_of_a_request",
     "life_of_an_endpoint",
+    "request_number",
     "taught",
 ]
 
@@ -98,6 +99,12 @@ class Story:
             elif call.hook == "endpoint_removed":
                 here.pop(call.endpoint, None)
         return list(here.values())
+
+    def batch(self) -> EndpointBatch:
+        """Return the endpoints that are present, the same instances."""
+        numbers = [endpoint.instance - 1 for endpoint in self.present()]
+        everybody = [endpoint_number(number) for number in range(max(numbers, default=-1) + 1)]
+        return EndpointBatch.build(everybody, now=self.end).take(numbers)
 
     def smaller(self) -> Iterator[Story]:
         """Yield the story without half of its calls, a quarter, and so on down to one."""
