@@ -14,7 +14,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 
 from inferencesched.config.schema import PickerConfig, PluginEntry
-from inferencesched.errors import ConfigError, PluginError
 from inferencesched.parameters import Parameter, parameters_of
 from inferencesched.registry import DEPRECATED, NOT_YET, PluginType, Registry
 
@@ -53,9 +52,11 @@ def _plugin(registry: Registry) -> dict[str, Any]:
 def _find(registry: Registry, name: str) -> PluginType | None:
     """Return the type, None for one that does not load: an editor is not the place to say so."""
     try:
-        return registry.type(name)
-    except (ConfigError, PluginError):
+        kind = registry.type(name)
+        _ = kind.parameters
+    except Exception:  # noqa: BLE001 — whatever is wrong with somebody's plugin, the schema of the others is wanted
         return None
+    return kind
 
 
 def _consequence(kind: PluginType) -> dict[str, Any]:

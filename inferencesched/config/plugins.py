@@ -53,14 +53,17 @@ class Declared:
     def add(self, type: str, registry: Registry) -> Named:
         """Build a plugin that no entry asked for, with default parameters, and return it.
 
+        Its name is its type, unless that is the name of something else.
+
         Raises:
             ConfigError: it cannot do without parameters, or there is no such type.
         """
         problems: list[Problem] = []
-        named = registry.build(type, None, path=type, problems=problems)
+        name = f"default-{type}" if type in self.built else type
+        named = registry.build(type, None, name=name, path=type, problems=problems)
         if named is None:
             raise ConfigError(problems)
-        self.built[type], self.types[type] = named, type
+        self.built[name], self.types[name] = named, type
         return named
 
 
@@ -117,11 +120,16 @@ def _find(
         name = name if name in registry else DEPRECATED[name]
     if name in registry:
         try:
-            return registry.type(name)
+            kind = registry.type(name)
+            _ = kind.parameters
         except ConfigError as error:
             problems.extend(Problem(at, problem.message) for problem in error.problems)
         except PluginError as error:
             problems.append(Problem(at, str(error)))
+        except Exception as error:  # noqa: BLE001 — annotations that name what is not there raise whatever they like
+            problems.append(Problem(at, f"its parameters cannot be read ({type(error).__name__}: {error})"))
+        else:
+            return kind
     elif name in REFUSED:
         problems.append(Problem(at, f"'{name}' is not supported: {REFUSED[name]}"))
     elif name in NOT_YET:

@@ -142,6 +142,20 @@ def test_a_plugin_of_a_distribution_that_cannot_be_imported_is_a_problem_like_an
     assert "'no_such_module:Scorer' cannot be imported" in problems["plugins[0].type"]
 
 
+def test_annotations_that_name_what_is_not_there_are_a_problem_like_any_other() -> None:
+    @attrs.frozen
+    class Vague:
+        """Its author imported the type for the checker only."""
+
+        size: "NoSuchType" = None  # type: ignore[name-defined]  # noqa: F821
+
+    problems = wrong("vague", registry=Registry({"vague": Vague}))
+
+    assert problems == {
+        "plugins[0].type": "its parameters cannot be read (NameError: name 'NoSuchType' is not defined)"
+    }
+
+
 def test_a_constructor_that_raises_is_a_problem_like_any_other() -> None:
     class Explosive:
         """Cannot be made."""

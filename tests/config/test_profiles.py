@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from inferencesched import Observer, Registry
+from inferencesched import Observer, Registry, load_config
 from tests.config.short import load, profile, wrong
 
 
@@ -40,6 +40,14 @@ def test_a_profile_without_a_picker_gets_one_when_none_is_declared() -> None:
     config = load("queue-scorer", schedulingProfiles=[profile("queue-scorer")])
 
     assert config.profiles["default"].picker.name == "max-score-picker"
+
+
+def test_a_plugin_that_has_the_name_of_the_default_picker_stays_what_it_is() -> None:
+    config = load({"type": "queue-scorer", "name": "max-score-picker"})
+
+    assert [named.name for named in config.profiles["default"].scorers] == ["max-score-picker"]
+    assert config.profiles["default"].picker.name == "default-max-score-picker"
+    assert load_config(config.to_mapping()) == config
 
 
 @pytest.mark.parametrize("pickers", [("random-picker", "max-score-picker"), ("max-score-picker", "random-picker")])
