@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from inferencesched.endpoints import Endpoint, EndpointBatch
 from inferencesched.request import Prompt, Request
 from inferencesched.testing.builders import make_batch
-from inferencesched.vocabulary import COLUMNS, SET_COLUMNS
+from inferencesched.vocabulary import COLUMNS, PRODUCED, SET_COLUMNS
 
 __all__ = ["batches", "endpoints", "facts", "prompts", "requests", "traces"]
 
@@ -72,7 +72,7 @@ def facts(column: str) -> st.SearchStrategy[Any]:
         return st.none() | st.frozensets(st.sampled_from(_MODELS))
     if column.endswith("utilization"):
         return st.just(_NAN) | st.floats(0, 1)
-    if column in COLUMNS:
+    if column in COLUMNS or column in PRODUCED:
         return st.just(_NAN) | st.integers(0, 5000).map(float)
     return st.just(_NAN) | st.floats(-1e6, 1e6)
 
