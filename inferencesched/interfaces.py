@@ -27,6 +27,10 @@ Optional attributes, asked for once when a profile is built:
 * ``produces: tuple[str, ...]`` – the columns it makes (Producer).
 * ``transient: bool`` (Filter) – True when it drops by load, so that a dropped endpoint may pass a moment later: it
   decides between 429 and 503 when nothing is left. Default False.
+* ``relative: bool`` (Filter, Scorer) – True when the answer about one endpoint depends on which others are there.
+  Default False.
+* ``fair_ties: bool`` (Picker) – whether each of several equal totals is as likely. Default: True without memory, False
+  for one that is an Observer.
 * ``why: str`` (Filter) – its condition in words, for receipts. Default: ``repr`` of the filter.
 """
 
@@ -46,14 +50,20 @@ __all__ = [
     "Annotator",
     "Conclusion",
     "Decider",
+    "FairnessPolicy",
     "Filter",
+    "FlowTuning",
     "Observer",
+    "OrderingPolicy",
     "Picker",
     "Producer",
     "ProfileHandler",
     "Responder",
+    "SaturationDetector",
     "Scorer",
     "Stateful",
+    "Turns",
+    "UsageLimitPolicy",
     "roles_of",
 ]
 
@@ -189,6 +199,98 @@ class Responder(Protocol):
         ...
 
 
+class Turns(Protocol):
+    """The memory of one band: which of its flows have something queued, and whose turn it is.
+
+    A flow is *ready* while something of it is queued. Made by `FairnessPolicy.turns`, one for each band.
+    """
+
+    def ready(self, flow: str, head: tuple[float, int], /) -> None:
+        """`flow` has something queued now, or another request came to its front.
+
+        `head` sorts as the band's ordering policy sorts the fronts of all flows: the smaller, the sooner.
+        """
+        ...
+
+    def idle(self, flow: str, /) -> None:
+        """Nothing of `flow` is queued any more: forget what does not have to be remembered."""
+        ...
+
+    def next(self) -> str:
+        """Return the ready flow whose turn it is. Called only while one is ready; asking changes nothing."""
+        ...
+
+    def served(self, flow: str, tokens: float, /) -> None:
+        """A request of `flow`, which is ready, goes to an endpoint; it is worth `tokens` of work."""
+        ...
+
+
+@runtime_checkable
+class FairnessPolicy(Protocol):
+    """Says which flow of a band goes next (upstream: FairnessPolicy). The policy is a value, its memory is `Turns`."""
+
+    def turns(self) -> Turns:
+        """Return the memory of a band in which nothing is queued."""
+        ...
+
+
+@runtime_checkable
+class OrderingPolicy(Protocol):
+    """Says which request of a flow goes next (upstream: OrderingPolicy)."""
+
+    def rank(self, request: Request, arrived: float, expires: float, /) -> float:
+        """Return where the request stands: the smaller, the sooner. Equals go in the order of arrival. No NaN.
+
+        Called once, when the request is queued: at `arrived`, to be given up at `expires` (infinity: never). Must be
+        pure.
+        """
+        ...
+
+
+@runtime_checkable
+class UsageLimitPolicy(Protocol):
+    """Says how full the pool may be for each band (upstream: UsageLimitPolicy)."""
+
+    def ceilings(self, saturation: float, priorities: Sequence[int], /) -> Sequence[float]:
+        """Return one ceiling per priority: requests of that band go to endpoints while saturation is below it.
+
+        Called once per look at the pool, with all bands, the most urgent first. Ceilings must not rise towards lower
+        bands: a band that is held back holds back those below it, whatever their ceiling, or it would starve.
+        """
+        ...
+
+
+@runtime_checkable
+class SaturationDetector(Protocol):
+    """Says how full each endpoint is (upstream: SaturationDetector).
+
+    Optional attributes: ``consumes`` – the columns it reads; it is asked anew when one of them may have changed.
+    ``fresh_for`` – seconds after which its answer may change by itself (facts that grow stale). ``hysteresis`` – by
+    what share of a ceiling saturation must fall below it before a closed gate opens again; 0 where load is counted and
+    not measured.
+    """
+
+    def load(self, endpoints: EndpointBatch, /) -> FloatArray:
+        """Return each endpoint's load, float64 of shape (n,), n ≥ 1: 1.0 is as much as it should have, NaN is unknown.
+
+        More than 1 is more than it should have and is not clamped. The pool's saturation is the mean of what is known.
+        """
+        ...
+
+
+@runtime_checkable
+class FlowTuning(Protocol):
+    """Says which band goes next: the most urgent, or one that has waited long enough."""
+
+    def lets_by(self, waited: float, since: int, /) -> bool:
+        """Return whether a band may go before more urgent ones.
+
+        `waited` is how many seconds its oldest request has waited; `since` how many requests were placed since a band
+        was let by last.
+        """
+        ...
+
+
 class Observer:
     """Is told what happened. Every method is optional and empty; override what you need.
 
@@ -207,6 +309,15 @@ class Observer:
 
     def moved(self, request: Request, decision: Decision, origin: Endpoint, *, now: float) -> None:
         """`request` left `origin` for a fallback before its first byte; `decision` names where it is now."""
+
+    def queued(self, request: Request, priority: int, flow: str, *, now: float) -> None:
+        """`request` has to wait, in that band and that flow."""
+
+    def dequeued(self, request: Request, priority: int, flow: str, waited: float, outcome: str, *, now: float) -> None:
+        """`request` waits no longer: ``placed``, ``rejected`` or ``cancelled``. Exactly once for each `queued`."""
+
+    def evicting(self, request_id: str, endpoint: Endpoint, *, now: float) -> None:
+        """The placement was asked to make room for more urgent work."""
 
     def rejected(self, request: Request, rejection: Rejection, *, now: float) -> None:
         """`request` got no place."""
@@ -243,6 +354,11 @@ _METHOD_OF_ROLE = {
     "annotator": "annotate",
     "decider": "disaggregate",
     "responder": "response_headers",
+    "fairness-policy": "turns",
+    "ordering-policy": "rank",
+    "usage-limit-policy": "ceilings",
+    "saturation-detector": "load",
+    "flow-tuning": "lets_by",
 }
 
 

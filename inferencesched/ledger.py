@@ -111,6 +111,11 @@ class Ledger:
         """Return whether `lease` is open here."""
         return lease in self._open
 
+    @property
+    def ttl(self) -> float:
+        """Seconds without a sign of life after which a lease is reaped."""
+        return self._ttl
+
     def add(self, endpoint: Endpoint) -> None:
         """Open an account for an endpoint instance, at zero. Again for the same instance: nothing happens."""
         if endpoint.instance in self._slots:

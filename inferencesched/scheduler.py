@@ -99,7 +99,7 @@ class Scheduler:
         self._isolation.observe(self._plugin_failed)
         for endpoint in self.table.endpoints:
             self.ledger.add(endpoint)
-            self._tell("endpoint_added", endpoint, now=0.0)
+            self.tell("endpoint_added", endpoint, now=0.0)
 
     @property
     def generation(self) -> int:
@@ -110,6 +110,11 @@ class Scheduler:
     def profiles(self) -> Mapping[str, Profile]:
         """The profiles in force, by name."""
         return self._setup.profiles
+
+    @property
+    def isolation(self) -> Isolation:
+        """What keeps a bad plugin from failing a request; a machine built on this one calls its plugins through it."""
+        return self._isolation
 
     @property
     def faults(self) -> Mapping[str, int]:
@@ -128,7 +133,7 @@ class Scheduler:
             self._gone(before, now=now)
         if before is None or before.instance != endpoint.instance:
             self.ledger.add(endpoint)
-            self._tell("endpoint_added", endpoint, now=now)
+            self.tell("endpoint_added", endpoint, now=now)
         return endpoint
 
     def remove_endpoint(self, name: str, *, now: float) -> Endpoint:
@@ -218,9 +223,9 @@ class Scheduler:
                 headers = _headers(decision.headers, target, decision.primary_port)
                 moved = attrs.evolve(decision, endpoint=target, lease=lease, fallbacks=rest, headers=headers, now=now)
                 moved = self._respond(request, moved)
-                self._tell("moved", request, moved, decision.endpoint, now=now)
+                self.tell("moved", request, moved, decision.endpoint, now=now)
                 return moved
-        self._tell("finished", decision.request_id, decision.endpoint, "error", now=now)
+        self.tell("finished", decision.request_id, decision.endpoint, "error", now=now)
         for lease in decision.others:
             self._end(lease, "error", now=now)
         return None
@@ -228,7 +233,7 @@ class Scheduler:
     def first_token(self, decision: Decision, *, now: float) -> None:
         """Say that the first output arrived: prefill work is given back, and stages other than the primary end."""
         if self.ledger.first_token(decision.lease, now=now):
-            self._tell("first_token", decision.request_id, decision.endpoint, now=now)
+            self.tell("first_token", decision.request_id, decision.endpoint, now=now)
         for lease in decision.others:
             if lease in self.ledger:
                 self._end(lease, "success", now=now)
@@ -255,6 +260,17 @@ class Scheduler:
                 self._end(lease, outcome, now=now)
         return self._end(first, outcome, now=now)
 
+    def tell(self, hook: str, *what: Any, now: float) -> None:
+        """Tell every observer that listens to a hook (of `Observer`); one that fails is noted and stops nobody else.
+
+        The scheduler tells what it does; a machine built on it (`Dispatcher`) tells what it adds.
+        """
+        for told in self._setup.hooks[hook]:
+            try:
+                told(*what, now=now)
+            except Exception as error:  # noqa: BLE001 — an observer must not fail a request
+                self._isolation.note(type(told.__self__).__name__, error)  # type: ignore[attr-defined]
+
     # --- time ----------------------------------------------------------------------------------------------------
 
     def next_timer(self) -> float | None:
@@ -264,7 +280,7 @@ class Scheduler:
     def handle_timer(self, *, now: float) -> None:
         """Reap placements that nobody mentioned for `lease_ttl` seconds."""
         for lease in self.ledger.reap(now=now):
-            self._tell("finished", lease.request_id, lease.endpoint, "reaped", now=now)
+            self.tell("finished", lease.request_id, lease.endpoint, "reaped", now=now)
 
     # --- configuration and state -----------------------------------------------------------------------------------
 
@@ -422,7 +438,7 @@ class Scheduler:
             message=conclusion.message,
         )
         decision = self._respond(request, decision)
-        self._tell("assigned", request, decision, now=now)
+        self.tell("assigned", request, decision, now=now)
         return decision
 
     def _open(self, wanted: Lease, *, now: float) -> Lease:
@@ -456,7 +472,7 @@ class Scheduler:
             passes=MappingProxyType(passes),
             skipped=skipped,
         )
-        self._tell("rejected", request, rejection, now=now)
+        self.tell("rejected", request, rejection, now=now)
         return rejection
 
     def _nobody(self, subset: Collection[str] | None) -> str:
@@ -468,26 +484,18 @@ class Scheduler:
 
     def _gone(self, endpoint: Endpoint, *, now: float) -> None:
         for lease in self.ledger.remove(endpoint):
-            self._tell("finished", lease.request_id, endpoint, "error", now=now)
-        self._tell("endpoint_removed", endpoint, now=now)
+            self.tell("finished", lease.request_id, endpoint, "error", now=now)
+        self.tell("endpoint_removed", endpoint, now=now)
 
     def _end(self, lease: Lease, outcome: str, *, now: float) -> bool:
         ended = self.ledger.release(lease)
         if ended:
-            self._tell("finished", lease.request_id, lease.endpoint, outcome, now=now)
+            self.tell("finished", lease.request_id, lease.endpoint, outcome, now=now)
         return ended
-
-    def _tell(self, hook: str, *what: Any, now: float) -> None:
-        """Tell every observer that listens; one that fails is noted and stops nobody else."""
-        for told in self._setup.hooks[hook]:
-            try:
-                told(*what, now=now)
-            except Exception as error:  # noqa: BLE001 — an observer must not fail a request
-                self._isolation.note(type(told.__self__).__name__, error)  # type: ignore[attr-defined]
 
     def _plugin_failed(self, plugin: str, role: str, error: Exception) -> None:
         if role != "observer":
-            self._tell("plugin_failed", plugin, role, error, now=self._isolation.now)
+            self.tell("plugin_failed", plugin, role, error, now=self._isolation.now)
 
 
 def _overriding(listeners: Iterable[Observer], hook: str) -> tuple[Callable[..., None], ...]:

@@ -1,0 +1,129 @@
+"""One priority band: its flows, whose turn it is, and how much is queued.
+
+A flow exists while something of it is queued: it is created by its first request and gone with its last, so idle flows
+cost nothing and there are never more flows than requests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from inferencesched.flow.queue import FlowQueue
+from inferencesched.flow.settings import BandSettings
+from inferencesched.flow.waiting import Waiting, tokens_of
+from inferencesched.interfaces import Turns
+
+__all__ = ["Band", "Guard"]
+
+Guard = Callable[..., Any]
+"""``guard(plugin, role, function, *arguments)`` returns what the function does, or None after it failed."""
+
+
+def unguarded(_plugin: str, _role: str, function: Callable[..., Any], /, *arguments: Any) -> Any:
+    """Call a policy and let it fail."""
+    return function(*arguments)
+
+
+class Band:
+    """The requests of one priority.
+
+    A policy that fails is done without: requests then go in the order of arrival.
+
+    Args:
+        priority: its priority.
+        settings: its limits and policies.
+        guard: calls the policies.
+
+    Attributes:
+        bytes: the size of what is queued.
+        let_by: the number of the placement with which it was last let by, as an aged band.
+
+    Complexity: `add`, `take`, `remove` O(log n) with the policies that are built in.
+    """
+
+    def __init__(self, priority: int, settings: BandSettings, guard: Guard = unguarded) -> None:
+        self.priority = priority
+        self.settings = settings
+        self.bytes = 0
+        self.let_by = 0
+        self._guard = guard
+        self._names = _name(settings.fairness), _name(settings.ordering)
+        self._flows: dict[str, FlowQueue] = {}
+        self._arrivals: OrderedDict[int, Waiting] = OrderedDict()
+        self._turns: Turns = settings.fairness.turns()
+
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    def __iter__(self) -> Iterator[Waiting]:
+        """Iterate over the requests in the order of arrival."""
+        return iter(self._arrivals.values())
+
+    @property
+    def flows(self) -> dict[str, int]:
+        """How many requests each flow has queued."""
+        return {flow: len(queue) for flow, queue in self._flows.items()}
+
+    @property
+    def oldest(self) -> Waiting:
+        """The request that has waited longest."""
+        return next(iter(self._arrivals.values()))
+
+    @property
+    def youngest_first(self) -> Iterator[Waiting]:
+        """The requests from the last that arrived to the first."""
+        return reversed(self._arrivals.values())
+
+    def add(self, waiting: Waiting, *, expires: float) -> None:
+        """Queue a request.
+
+        Args:
+            expires: when it will be given up, for orders that look at it.
+        """
+        ordering = self.settings.ordering
+        rank = self._guard(self._names[1], "ordering-policy", ordering.rank, waiting.request, waiting.arrived, expires)
+        waiting.rank = waiting.arrived if rank is None or math.isnan(rank) else rank
+        queue = self._flows.get(waiting.flow)
+        if queue is None:
+            queue = self._flows[waiting.flow] = FlowQueue()
+        queue.add(waiting)
+        self._arrivals[waiting.number] = waiting
+        self.bytes += waiting.size_bytes
+        if queue.first is waiting:
+            self._ask(self._turns.ready, waiting.flow, queue.head)
+
+    def take(self) -> Waiting:
+        """Remove and return the request whose turn it is."""
+        flow = self._ask(self._turns.next)
+        if flow not in self._flows:
+            flow = self.oldest.flow
+        waiting = self._flows[flow].first
+        self._ask(self._turns.served, flow, tokens_of(waiting.request))
+        self.remove(waiting)
+        return waiting
+
+    def remove(self, waiting: Waiting) -> None:
+        """Remove a request, wherever it stands."""
+        queue = self._flows[waiting.flow]
+        was_first = queue.first is waiting
+        queue.remove(waiting)
+        del self._arrivals[waiting.number]
+        self.bytes -= waiting.size_bytes
+        if not self._arrivals:
+            self._flows.clear()
+            self._turns = self.settings.fairness.turns()
+        elif not queue:
+            del self._flows[waiting.flow]
+            self._ask(self._turns.idle, waiting.flow)
+        elif was_first:
+            self._ask(self._turns.ready, waiting.flow, queue.head)
+
+    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._guard(self._names[0], "fairness-policy", function, *arguments)
+
+
+def _name(policy: object) -> str:
+    return getattr(policy, "type", type(policy).__name__)

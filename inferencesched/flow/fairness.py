@@ -1,0 +1,185 @@
+"""Fairness policies: which flow of a band goes next?
+
+A policy is a value; what it remembers of one band is its `Turns`. A band that runs empty forgets: fairness is a promise
+between flows that wait at the same time, and whoever used the pool while nobody waited owes nobody anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import attrs
+from sortedcontainers import SortedList
+
+__all__ = ["GlobalStrictFairnessPolicy", "RoundRobinFairnessPolicy", "TokenWeightedFairnessPolicy"]
+
+
+@attrs.frozen
+class GlobalStrictFairnessPolicy:
+    """No fairness between flows: the request that the band's ordering policy puts first, whoever sent it.
+
+    Formula: the smallest rank over the fronts of all flows.
+    Unknown: nothing can be.
+    Source: Endpoint Picker ``global-strict-fairness-policy``, its default.
+    """
+
+    type: ClassVar[str] = "global-strict-fairness-policy"
+
+    def turns(self) -> _Strict:
+        """Return the memory of a band."""
+        return _Strict()
+
+
+class _Strict:
+    """The fronts of all flows, sorted. O(log flows) a call."""
+
+    def __init__(self) -> None:
+        self._heads: dict[str, tuple[float, int]] = {}
+        self._order: SortedList = SortedList()
+
+    def ready(self, flow: str, head: tuple[float, int], /) -> None:
+        self.idle(flow)
+        self._heads[flow] = head
+        self._order.add((head, flow))
+
+    def idle(self, flow: str, /) -> None:
+        if flow in self._heads:
+            self._order.remove((self._heads.pop(flow), flow))
+
+    def next(self) -> str:
+        flow: str = self._order[0][1]
+        return flow
+
+    def served(self, flow: str, tokens: float, /) -> None:
+        pass
+
+
+@attrs.frozen
+class RoundRobinFairnessPolicy:
+    """One request from each flow in turn.
+
+    Between two turns of a flow that waits all the time every other flow has at most one.
+
+    Formula: the next flow after the one served last, by name.
+    Unknown: nothing can be.
+    Source: Endpoint Picker ``round-robin-fairness-policy``.
+    """
+
+    type: ClassVar[str] = "round-robin-fairness-policy"
+
+    def turns(self) -> _RoundRobin:
+        """Return the memory of a band."""
+        return _RoundRobin()
+
+
+class _RoundRobin:
+    """The ready flows by name, and the one served last. O(log flows) a call."""
+
+    def __init__(self) -> None:
+        self._ready: SortedList = SortedList()
+        self._last: str | None = None
+
+    def ready(self, flow: str, head: tuple[float, int], /) -> None:
+        if flow not in self._ready:
+            self._ready.add(flow)
+
+    def idle(self, flow: str, /) -> None:
+        self._ready.discard(flow)
+
+    def next(self) -> str:
+        place = 0 if self._last is None else self._ready.bisect_right(self._last)
+        flow: str = self._ready[place % len(self._ready)]
+        return flow
+
+    def served(self, flow: str, tokens: float, /) -> None:
+        self._last = flow
+
+
+@attrs.frozen
+class TokenWeightedFairnessPolicy:
+    """Share by work, not by requests: flows get tokens in proportion to their weights.
+
+    Each flow carries a tag, the tokens it was served divided by its weight, and the least served goes next. A flow that
+    comes new, or comes back, starts where the band as a whole stands: it is owed nothing for the time it did not wait,
+    and what it owes is not forgotten while others wait.
+
+    The bound: while two flows both wait, the tokens each is served, divided by its weight, differ by no more than the
+    sum of both flows' largest request divided by its weight, however the requests are cut or named.
+
+    Args:
+        weights: weight by flow.
+        default_weight: weight of a flow that is not listed.
+
+    Formula: start = max(band's clock, flow's last finish); finish = start + tokens / weight; the smallest start goes
+        next. The clock is at least the start of what is served, and moves by tokens / (sum of the ready weights).
+    Unknown: tokens are the prompt's and what the answer may have at most; see ``Waiting``.
+    Source: ours. Start-time fair queueing (Goyal, Vin, Cheng 1996) with the clock of WF²Q+ (Bennett, Zhang 1997), so
+        that a stream of new names cannot hold the clock still.
+    """
+
+    type: ClassVar[str] = "token-weighted-fairness-policy"
+
+    weights: Mapping[str, float] = attrs.field(factory=dict, hash=False)
+    default_weight: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+
+    def __attrs_post_init__(self) -> None:
+        wrong = [flow for flow, weight in self.weights.items() if not 0 < weight < float("inf")]
+        if wrong:
+            raise ValueError(f"weights must be finite and > 0, that of '{wrong[0]}' is {self.weights[wrong[0]]!r}")
+
+    def turns(self) -> _ByTokens:
+        """Return the memory of a band."""
+        return _ByTokens(self.weights, self.default_weight)
+
+
+class _ByTokens:
+    """Start tags of the ready flows, sorted, and debts of the others. O(log flows) a call, amortised."""
+
+    def __init__(self, weights: Mapping[str, float], default_weight: float) -> None:
+        self._weights = weights
+        self._default = default_weight
+        self._clock = 0.0
+        self._ready_weight = 0.0
+        self._starts: dict[str, float] = {}  # of the ready flows
+        self._order: SortedList = SortedList()  # (start, flow) of the ready flows
+        self._debts: dict[str, float] = {}  # last finish of flows that are idle, where it is ahead of the clock
+        self._purge_at = 64
+
+    def _weight(self, flow: str) -> float:
+        return self._weights.get(flow, self._default)
+
+    def ready(self, flow: str, head: tuple[float, int], /) -> None:
+        if flow not in self._starts:
+            self._enter(flow, max(self._clock, self._debts.pop(flow, 0.0)))
+            self._ready_weight += self._weight(flow)
+
+    def idle(self, flow: str, /) -> None:
+        if flow not in self._starts:
+            return
+        start = self._starts.pop(flow)
+        self._order.remove((start, flow))
+        self._ready_weight = self._ready_weight - self._weight(flow) if self._starts else 0.0
+        if start > self._clock:
+            self._debts[flow] = start
+            self._purge()
+
+    def next(self) -> str:
+        flow: str = self._order[0][1]
+        return flow
+
+    def served(self, flow: str, tokens: float, /) -> None:
+        start = self._starts[flow]
+        self._clock = max(self._clock, start) + tokens / max(self._ready_weight, self._weight(flow))
+        self._order.remove((start, flow))
+        self._enter(flow, start + tokens / self._weight(flow))
+
+    def _enter(self, flow: str, start: float) -> None:
+        self._starts[flow] = start
+        self._order.add((start, flow))
+
+    def _purge(self) -> None:
+        """Forget debts that the clock has overtaken, each time their number has doubled."""
+        if len(self._debts) >= self._purge_at:
+            self._debts = {flow: finish for flow, finish in self._debts.items() if finish > self._clock}
+            self._purge_at = max(64, 2 * len(self._debts))
