@@ -11,22 +11,34 @@
 
 from inferencesched.prefix.calibration import Accuracy
 from inferencesched.prefix.chained import chained_hashes
+from inferencesched.prefix.engines import Engines, EngineStats
+from inferencesched.prefix.events import EventBatch, parse_batch
 from inferencesched.prefix.hashing import KeyMaker, Keys, PrefixKeys, prompt_content, request_keys, space_seed
 from inferencesched.prefix.index import IndexStats, PrefixIndex, estimate_memory
+from inferencesched.prefix.precise import PrecisePrefixCacheProducer
+from inferencesched.prefix.precise_parameters import KvEventsConfig
 from inferencesched.prefix.producer import ApproxPrefixCacheProducer
 from inferencesched.prefix.radix import RadixTree
+from inferencesched.prefix.stream import Trust
 
 __all__ = [
     "Accuracy",
     "ApproxPrefixCacheProducer",
+    "EngineStats",
+    "Engines",
+    "EventBatch",
     "IndexStats",
     "KeyMaker",
     "Keys",
+    "KvEventsConfig",
+    "PrecisePrefixCacheProducer",
     "PrefixIndex",
     "PrefixKeys",
     "RadixTree",
+    "Trust",
     "chained_hashes",
     "estimate_memory",
+    "parse_batch",
     "prompt_content",
     "request_keys",
     "space_seed",

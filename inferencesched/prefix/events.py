@@ -85,6 +85,7 @@ class EventBatch:
         rank: data-parallel rank, when told.
         unknown: how many events were of a kind that is not known, and were skipped.
         malformed: what was wrong with each event that could not be used.
+        model: the base model, when the topic named it.
     """
 
     timestamp: float
@@ -92,6 +93,7 @@ class EventBatch:
     rank: int | None = None
     unknown: int = 0
     malformed: tuple[str, ...] = ()
+    model: str = ""
 
 
 def block_hash(given: int | bytes) -> int:
@@ -110,7 +112,7 @@ def block_hash(given: int | bytes) -> int:
     raise ValueError(f"a block hash is an integer or bytes, got {type(given).__name__}")
 
 
-def parse_batch(payload: Any) -> EventBatch:
+def parse_batch(payload: Any, *, model: str = "") -> EventBatch:
     """Return the batch that a decoded message holds. Never raises for what is inside an event.
 
     Args:
@@ -142,7 +144,7 @@ def parse_batch(payload: Any) -> EventBatch:
         else:
             parsed.append(value)
     rank = rest[0] if rest and isinstance(rest[0], int) else None
-    return EventBatch(float(timestamp), tuple(parsed), rank, unknown, tuple(malformed))
+    return EventBatch(float(timestamp), tuple(parsed), rank, unknown, tuple(malformed), model)
 
 
 def _is_list(value: Any) -> bool:

@@ -206,6 +206,15 @@ class PrefixIndex:
         slot = self._slots.get(endpoint)
         return 0 if slot is None else self._tree.touch(keys, slot)
 
+    @property
+    def tick(self) -> int:
+        """The number of the latest use, for `expire`. O(1)."""
+        return self._tree.tick
+
+    def expire(self, tick: int) -> None:
+        """Evict what no endpoint has used since that tick. O(nodes evicted)."""
+        self._tree.expire(tick)
+
     # --- state -----------------------------------------------------------------------------------------------------
 
     def stats(self) -> IndexStats:

@@ -25,10 +25,20 @@ from inferencesched.prefix.chain import chained
 from inferencesched.prefix.radix import RadixTree
 from inferencesched.prefix.table import KeyTable
 
-__all__ = ["Residency"]
+__all__ = ["Allowance", "Residency"]
 
 _UNKNOWN, _KNOWN = 1, 2
 _FREE = 0
+
+
+class Allowance:
+    """Rows that all forests together may allocate, and have."""
+
+    __slots__ = ("blocks", "used")
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = blocks
+        self.used = 0
 
 
 class Residency:
@@ -37,16 +47,16 @@ class Residency:
     Args:
         tree: where held blocks go.
         slots: the endpoint's slots in the tree, one per tier, the best tier first.
-        max_blocks: blocks kept in mind; stores beyond that are refused and counted.
+        allowance: blocks that may be kept in mind; stores beyond that are refused and counted.
 
     Complexity: per block stored or removed O(max_run of the tree) and O(tiers); plus O(1) for each block below it that
     joins or leaves with it.
     """
 
-    def __init__(self, tree: RadixTree, slots: Sequence[int], *, max_blocks: int) -> None:
+    def __init__(self, tree: RadixTree, slots: Sequence[int], *, allowance: Allowance) -> None:
         self._tree = tree
         self._slots = tuple(slots)
-        self._max_blocks = max_blocks
+        self._allowance = allowance
         self.refused_blocks = 0
         self._forget()
 
@@ -68,6 +78,11 @@ class Residency:
         return self._blocks
 
     @property
+    def rows(self) -> int:
+        """Rows allocated, in use or not: what is charged to the allowance. O(1)."""
+        return len(self._hashes) - 1
+
+    @property
     def nbytes(self) -> int:
         """Bytes allocated, as the interpreter counts them. O(1)."""
         columns = (self._hashes, self._keys, self._state, self._parent, self._child, self._left, self._right)
@@ -77,6 +92,7 @@ class Residency:
         """Everything left. O(nodes held)."""
         for slot in self._slots:
             self._tree.clear(slot)
+        self._allowance.used -= self.rows
         self._forget()
 
     def stored(
@@ -96,12 +112,15 @@ class Residency:
             return
         above = 0 if parent is None else self._table.find(parent)
         if parent is not None and not above:
+            if not self._has_room():
+                self.refused_blocks += len(hashes)
+                return
             above = self._take(parent)  # a place holder: it hangs nowhere until it is stored itself
         rows = []
         for position, name in enumerate(hashes):
             row = self._table.find(name)
             if not row:
-                if self._blocks >= self._max_blocks:
+                if not self._has_room():
                     self.refused_blocks += len(hashes) - position
                     break
                 row = self._take(name)
@@ -234,6 +253,9 @@ class Residency:
             yield child
             child = self._right[child]
 
+    def _has_room(self) -> bool:
+        return bool(self._free) or self._allowance.used < self._allowance.blocks
+
     def _take(self, name: int) -> int:
         row = self._free
         if row:
@@ -241,6 +263,7 @@ class Residency:
             self._hashes[row], self._keys[row], self._state[row], self._right[row] = name, 0, _UNKNOWN, 0
         else:
             row = len(self._hashes)
+            self._allowance.used += 1
             self._hashes.append(name)
             self._keys.append(0)
             self._state.append(_UNKNOWN)

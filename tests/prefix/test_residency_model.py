@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from inferencesched.prefix.chain import chained
 from inferencesched.prefix.radix import RadixTree
-from inferencesched.prefix.residency import Residency
+from inferencesched.prefix.residency import Allowance, Residency
 from tests.prefix.test_radix_model import STEPS
 
 SEED = 99
@@ -44,7 +44,7 @@ class ResidencyMachine(RuleBasedStateMachine):
         super().__init__()
         self.tree = RadixTree(max_run=3, segment_keys=32)
         self.slots = [[self.tree.open() for _ in range(TIERS)] for _ in range(2)]
-        self.engines = [Residency(self.tree, slots, max_blocks=1000) for slots in self.slots]
+        self.engines = [Residency(self.tree, slots, allowance=Allowance(1000)) for slots in self.slots]
         self.counts: list[list[Counter[Path]]] = [[Counter() for _ in range(TIERS)] for _ in range(2)]
         self.seen: set[Path] = set()
 
