@@ -47,6 +47,7 @@ class UtilizationDetector:
     """
 
     type: ClassVar[str] = "utilization-detector"
+    relative: ClassVar[bool] = True
     consumes: ClassVar[tuple[str, ...]] = ("waiting_requests", "kv_cache_utilization")
     transient: ClassVar[bool] = True
     hysteresis: ClassVar[float] = 0.05
