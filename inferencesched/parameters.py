@@ -6,7 +6,7 @@ under ``"parameter"``. Everything is strict, as upstream's decoding is: an unkno
 string is not a number, and all problems of one plugin are reported together.
 
 A field whose value is written as another type than it has (a duration as ``30s``) has a converter, and the written type
-in its metadata under ``"written"``.
+in its metadata under ``"written"``; under ``"write"`` is what makes it of the value again.
 
 A field whose metadata has ``"plugin_ref"`` holds another plugin. A configuration names that plugin there, and whoever
 assembles one builds it first and hands it over by name (`construct`, `references_in`); the field's type is `Any`. When
@@ -169,10 +169,16 @@ def to_mapping(plugin: Any, *, names: Callable[[object], str] = lambda other: ot
         names: gives the name of a plugin that a parameter refers to; by default that is its type.
     """
     mapping: dict[str, Any] = {}
+    fields = (
+        {field.alias or field.name: field for field in attrs.fields(type(plugin))} if attrs.has(type(plugin)) else {}
+    )
     for parameter in parameters_of(type(plugin)):
         value = getattr(plugin, parameter.field)
+        write = fields[parameter.field].metadata.get("write")
         if parameter.reference:
             mapping[parameter.name] = None if value is None else names(value)
+        elif write is not None and value is not None:
+            mapping[parameter.name] = write(value)
         else:
             mapping[parameter.name] = _plain(value, names)
     return mapping

@@ -21,6 +21,7 @@ __all__ = ["documents_in"]
 _MOST_NODES = 200_000  # aliases followed; a folder with every resource of a large cluster has a tenth of that
 _DEEPEST = 100  # real documents nest about ten deep; far below Python's own limit
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_CONFIGURATION = re.compile(r"^kind: *[\"']?EndpointPickerConfig\b", re.MULTILINE)
 _PREFIX = "tag:yaml.org,2002:"
 
 
@@ -203,12 +204,22 @@ def _items(root: yaml.Node) -> list[yaml.Node] | None:
 
 
 def _configurations(root: yaml.Node) -> list[yaml.ScalarNode]:
-    """Return the texts in a ConfigMap that are configurations of a scheduler, as most clusters keep theirs."""
-    kind, data = _entry(root, "kind"), _entry(root, "data")
-    if not (isinstance(kind, yaml.ScalarNode) and kind.value == "ConfigMap" and isinstance(data, yaml.MappingNode)):
-        return []
-    texts = [value for _, value in data.value if isinstance(value, yaml.ScalarNode)]
-    return [text for text in texts if re.search(r"^kind: *EndpointPickerConfig\b", text.value, re.MULTILINE)]
+    """Return the texts inside a document that are configurations of a scheduler: a ConfigMap's, a Helm chart's."""
+    found: list[yaml.ScalarNode] = []
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            waiting += [value for _, value in reversed(node.value)]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += reversed(node.value)
+        elif isinstance(node, yaml.ScalarNode) and _CONFIGURATION.search(node.value):
+            found.append(node)
+    return found
 
 
 def _entry(root: yaml.Node, key: str) -> yaml.Node | None:

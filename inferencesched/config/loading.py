@@ -12,16 +12,16 @@ import attrs
 
 from inferencesched.config.assembly import Config, assemble
 from inferencesched.config.defaults import DEFAULT
+from inferencesched.config.migration import migrate
 from inferencesched.config.schema import (
     API_VERSION,
     KIND,
     LEGACY_API_VERSION,
-    FlowControl,
     PickerConfig,
-    RequestHandler,
 )
 from inferencesched.documents import Document, decode
 from inferencesched.errors import ConfigError, Problem, near_miss
+from inferencesched.parameters import parameters_of
 from inferencesched.registry import Registry
 
 __all__ = ["examine", "is_config", "load_config"]
@@ -89,6 +89,10 @@ def is_config(document: Document) -> bool:
 
 def _read(document: Document, problems: list[Problem], warnings: list[Problem]) -> PickerConfig | None:
     """Return the decoded document, what is deprecated in it translated."""
+    content = document.content
+    if isinstance(content, Mapping) and content and not {p.name for p in parameters_of(PickerConfig)} & content.keys():
+        problems.append(Problem("", f"expected an {KIND}, got a document that has none of its keys"))
+        return None
     spec = decode(PickerConfig, document.content, "", problems)
     if spec is None:
         return None
@@ -97,29 +101,7 @@ def _read(document: Document, problems: list[Problem], warnings: list[Problem]) 
             problems.append(Problem(key, f"required, expected '{expected}'"))
     if spec.api_version == LEGACY_API_VERSION:
         warnings.append(Problem("apiVersion", f"'{LEGACY_API_VERSION}' is deprecated; write '{API_VERSION}'"))
-    return _without_parser(_without_detector(spec, warnings), warnings)
-
-
-def _without_detector(spec: PickerConfig, warnings: list[Problem]) -> PickerConfig:
-    """Return `spec` with its deprecated ``saturationDetector`` where it belongs, unless one is there."""
-    detector, flow = spec.saturation_detector, spec.flow_control or FlowControl()
-    if detector is None:
-        return spec
-    warnings.append(Problem("saturationDetector", "deprecated; write it under 'flowControl'"))
-    if flow.saturation_detector.at:
-        detector = flow.saturation_detector
-    return spec.revised(saturation_detector=None, flow_control=flow.revised(saturation_detector=detector))
-
-
-def _without_parser(spec: PickerConfig, warnings: list[Problem]) -> PickerConfig:
-    """Return `spec` with its deprecated ``parser`` where it belongs, unless some are there."""
-    parser, handler = spec.parser, spec.request_handler or RequestHandler()
-    if parser is None:
-        return spec
-    warnings.append(Problem("parser", "deprecated; write 'requestHandler: {parsers: [{pluginRef: …}]}'"))
-    given = spec.request_handler is not None and spec.request_handler.parsers != RequestHandler().parsers
-    parsers = handler.parsers if given else (parser,)
-    return spec.revised(parser=None, request_handler=handler.revised(parsers=parsers))
+    return migrate(spec, warnings)
 
 
 def _second(document: Document, first: Document) -> Problem:

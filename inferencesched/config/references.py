@@ -24,6 +24,9 @@ _ALWAYS_THERE = {
 _PLAIN = {"scorer", "picker", "profile-handler", "decider"}
 """Who has these roles and no other has no business outside a profile."""
 
+_OF_THE_QUEUE = {"fairness-policy", "ordering-policy", "saturation-detector", "usage-limit-policy"}
+"""Roles that can be told from what a plugin implements."""
+
 _Wanted = Iterator[tuple[str, str | None, str]]
 """Where a reference stands, the name it gives, the role that is wanted there."""
 
@@ -47,13 +50,17 @@ def check_references(config: PickerConfig, declared: Declared, problems: list[Pr
 def _misfit(name: str, role: str, declared: Declared) -> str:
     """Return what the plugin is if it cannot take the role, else an empty string.
 
-    Most of these roles have no contract that could be looked for, so only what is surely something else is told. A
-    producer may also be an extractor, and upstream's detectors are filters too.
+    The roles of the queue can be looked for. The others have no contract yet, so only what is surely something else is
+    told. An extractor may be anything besides, and upstream's detectors are filters too.
     """
     if name in declared.idle:
         own = NOT_YET[declared.idle[name].type]
         return "" if own == role or (own, role) == ("producer", "extractor") else own
+    if role == "extractor":
+        return ""
     roles = roles_of(declared.built[name].plugin) if name in declared.built else ()
+    if role in _OF_THE_QUEUE:
+        return "" if role in roles or not roles else " and ".join(roles)
     return " and ".join(roles) if roles and set(roles) <= _PLAIN else ""
 
 

@@ -20,6 +20,9 @@ from inferencesched.profile import Profile
 
 __all__ = ["write"]
 
+_NAMELESS = "(by default)"
+"""Stands for a plugin that a parameter holds by default and no entry declared: leaving the key out gives it again."""
+
 
 def write(
     profiles: Mapping[str, Profile],
@@ -49,9 +52,10 @@ def _plugins(declared: Declared) -> list[dict[str, Any]]:
     names = {id(named.plugin): name for name, named in declared.built.items()}
     written = []
     for name, named in declared.built.items():
-        parameters = to_mapping(named.plugin, names=lambda plugin: names[id(plugin)])
+        parameters = to_mapping(named.plugin, names=lambda plugin: names.get(id(plugin), _NAMELESS))
         optional = {p.name for p in parameters_of(type(named.plugin)) if p.default is None}
         shown = {key: value for key, value in parameters.items() if value is not None or key not in optional}
+        shown = {key: value for key, value in shown.items() if value is not _NAMELESS}
         written.append(_entry(name, declared.types[name], shown))
     return written + [_entry(name, entry.type, entry.parameters) for name, entry in declared.idle.items()]
 

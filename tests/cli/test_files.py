@@ -66,6 +66,14 @@ def test_a_configuration_in_a_config_map_is_a_document_with_the_lines_of_the_fil
     assert (inner.kind, inner.line("kind"), inner.line("plugins[0].type")) == ("EndpointPickerConfig", 7, 9)
 
 
+def test_a_configuration_in_the_values_of_a_chart_is_found() -> None:
+    text = "router:\n  epp:\n    custom:\n      a.yaml: |\n        kind: EndpointPickerConfig\n        plugins: []\n"
+
+    (inner,), _ = of(text)
+
+    assert (inner.content, inner.line("plugins")) == ({"kind": "EndpointPickerConfig", "plugins": []}, 6)
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

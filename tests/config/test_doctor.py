@@ -9,7 +9,7 @@ import pytest
 from inferencesched import Config, load_config
 from inferencesched.config.doctor import diagnose
 from inferencesched.resources import resolve
-from tests.config.short import HEAD, load, profile
+from tests.config.short import load, profile
 
 POOL = {
     "apiVersion": "inference.networking.k8s.io/v1",
@@ -64,7 +64,7 @@ def test_the_default_is_well() -> None:
         (["token-producer", {"type": "token-producer", "name": "again"}], {}, "column-made-twice", "warning"),
         (["queue-scorer", "header-based-testing-filter"], {}, "filter-for-tests", "danger"),
         (["kv-cache-scorer"], {}, "deprecated", "hint"),
-        (["queue-scorer", "openai-parser"], {}, "no-effect", "warning"),
+        (["queue-scorer", "k8s-notification-source"], {}, "no-effect", "warning"),
         (["queue-scorer", "session-affinity-filter"], {}, "client-decides", "hint"),
         (["queue-scorer"], {"dataLayer": {"injectDefaults": False}}, "blind-plugin", "warning"),
         (
@@ -174,7 +174,7 @@ def test_a_pool_that_no_route_sends_to_is_told() -> None:
 
 
 def test_the_worst_comes_first_and_everything_says_why_and_what_to_do() -> None:
-    findings = diagnose(load_config({**HEAD, "plugins": [{"type": "prefix-cache-scorer"}, {"type": "openai-parser"}]}))
+    findings = diagnose(load("prefix-cache-scorer", "k8s-notification-source"))
 
     assert [f.severity for f in findings] == ["danger", "warning", "hint"]
     assert all(f.where and f.what and f.why.endswith(".") and f.advice.endswith(".") for f in findings)

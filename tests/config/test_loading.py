@@ -55,6 +55,14 @@ def test_a_wrong_shape_is_named_with_its_path(document: dict[Any, Any], problem:
     assert any(problem in str(each) for each in caught.value.problems)
 
 
+@pytest.mark.parametrize("content", [{"router": {}}, [], "text", 5])
+def test_a_document_that_is_nothing_of_the_kind_is_one_problem(content: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(Document(content))
+
+    assert len(caught.value.problems) == 1
+
+
 def test_an_empty_value_is_the_same_as_none() -> None:
     config = load_config({**HEAD, "plugins": None, "schedulingProfiles": None, "dataLayer": None, "flowControl": {}})
 

@@ -96,10 +96,10 @@ def test_what_refers_to_a_wrong_plugin_is_not_reported_again() -> None:
 
 
 def test_nothing_can_be_built_on_what_has_no_effect_yet() -> None:
-    problems = wrong(a("leader", first="openai-parser"), "openai-parser", registry=REGISTRY)
+    problems = wrong(a("leader", first="k8s-notification-source"), "k8s-notification-source", registry=REGISTRY)
 
     assert problems == {
-        "plugins[0].parameters.first": "'openai-parser' has no effect yet, so nothing can be built on it"
+        "plugins[0].parameters.first": "'k8s-notification-source' has no effect yet, so nothing can be built on it"
     }
 
 

@@ -69,9 +69,3 @@ def test_a_producer_that_can_be_put_in_may_be_named_without_being_declared() -> 
     config = load({"type": "prefix-cache-scorer", "parameters": parameters})
 
     assert producers(config) == ["approx-prefix-cache-producer"]
-
-
-def test_where_precise_prefixes_are_asked_for_and_not_there_the_approximation_stands_in() -> None:
-    config = load("prefix-cache-scorer", "precise-prefix-cache-producer")
-
-    assert producers(config) == ["approx-prefix-cache-producer"]

@@ -40,13 +40,13 @@ def test_a_reference_to_nothing_is_reported_where_it_stands(keys: dict[str, Any]
     [
         ({"parser": {"pluginRef": "queue-scorer"}}, "expected a plugin of role 'parser', 'queue-scorer' is a scorer"),
         (
-            {"saturationDetector": {"pluginRef": "fcfs-ordering-policy"}},
-            "expected a plugin of role 'saturation-detector', 'fcfs-ordering-policy' is a ordering-policy",
+            {"saturationDetector": {"pluginRef": "k8s-notification-source"}},
+            "expected a plugin of role 'saturation-detector', 'k8s-notification-source' is a data-source",
         ),
     ],
 )
 def test_a_plugin_of_another_role_is_refused(keys: dict[str, Any], message: str) -> None:
-    assert list(wrong("queue-scorer", "fcfs-ordering-policy", **keys).values()) == [message]
+    assert list(wrong("queue-scorer", "k8s-notification-source", **keys).values()) == [message]
 
 
 def test_defaults_of_the_field_may_be_named_without_being_declared() -> None:

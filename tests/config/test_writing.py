@@ -17,6 +17,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "endpoint-attribute-scorer": {"attributeKey": "queue", "algorithm": {"type": "linear_lower_is_better"}},
     "header-label-affinity-scorer": {"headerName": "x-zone", "labelKey": "zone"},
     "pd-profile-handler": {"deciderPluginName": "decider"},
+    "priority-holdback-policy": {"minCeiling": 0.5},
     "session-id-producer": {"headerName": "x-session"},
     "utilization-filter": {"conditions": [{"metric": "waiting-queue", "maxValue": 5}]},
 }
