@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from inferencesched.config.flow import admission, settings
 from inferencesched.config.gates import read_gates
 from inferencesched.config.plugins import Declared, build_plugins
 from inferencesched.config.producers import add_producers, check_producer_names
@@ -19,6 +20,7 @@ from inferencesched.config.references import check_references
 from inferencesched.config.schema import DataLayer, FlowControl, PickerConfig, RequestHandler
 from inferencesched.config.writing import write
 from inferencesched.errors import Problem
+from inferencesched.flow.settings import LegacyAdmission, Settings
 from inferencesched.profile import Named, Profile
 from inferencesched.registry import Registry
 from inferencesched.scheduler import Scheduler
@@ -71,6 +73,12 @@ class Config:
         """
         own = assemble(self._spec, self._registry, [], [])
         return Scheduler(own.profiles, handler=own.handler, plugins=own.plugins.values(), rng=rng, **options)
+
+    def flow(self) -> Settings | LegacyAdmission:
+        """Return the flow control of a new dispatcher, with policies of its own: queues, if the gate says so."""
+        own = assemble(self._spec, self._registry, [], [])
+        make = settings if self.gates["flowControl"] else admission
+        return make(own.flow_control, own._declared, self._registry)
 
     def apply_to(self, scheduler: Scheduler, *, now: float) -> int:
         """Put this configuration in force in a running scheduler, and return the new generation.

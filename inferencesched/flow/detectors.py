@@ -146,8 +146,11 @@ class ConcurrencyDetector:
 
 
 def _detects(_: object, __: object, value: Any) -> None:
-    if not callable(getattr(value, "load", None)):
+    if value is not None and not callable(getattr(value, "load", None)):
         raise ValueError(f"expected a saturation detector, got {value!r}")
+
+
+_REPORTED, _COUNTED = UtilizationDetector(), ConcurrencyDetector()
 
 
 @attrs.frozen
@@ -169,24 +172,26 @@ class CombinedDetector:
     type: ClassVar[str] = "combined-detector"
     hysteresis: ClassVar[float] = UtilizationDetector.hysteresis
 
-    reported: Any = attrs.field(
-        factory=UtilizationDetector, validator=_detects, metadata={"plugin_ref": "utilization-detector"}
-    )
-    counted: Any = attrs.field(
-        factory=ConcurrencyDetector, validator=_detects, metadata={"plugin_ref": "concurrency-detector"}
-    )
+    reported: Any = attrs.field(default=None, validator=_detects, metadata={"plugin_ref": "utilization-detector"})
+    counted: Any = attrs.field(default=None, validator=_detects, metadata={"plugin_ref": "concurrency-detector"})
 
     @property
     def consumes(self) -> tuple[str, ...]:
         """What either of them reads."""
-        return (*getattr(self.reported, "consumes", ()), *getattr(self.counted, "consumes", ()))
+        return tuple(name for detector in self._both for name in getattr(detector, "consumes", ()))
 
     @property
     def fresh_for(self) -> float | None:
-        """Seconds until the reports may have grown stale."""
-        return getattr(self.reported, "fresh_for", None)
+        """Seconds until what either of them reads may have grown stale."""
+        spans = (getattr(detector, "fresh_for", None) for detector in self._both)
+        return min((span for span in spans if span is not None), default=None)
 
     def load(self, endpoints: EndpointBatch, /) -> FloatArray:
         """Return the greater of the two loads."""
-        load: FloatArray = np.fmax(self.reported.load(endpoints), self.counted.load(endpoints))
+        reported, counted = self._both
+        load: FloatArray = np.fmax(reported.load(endpoints), counted.load(endpoints))
         return load
+
+    @property
+    def _both(self) -> tuple[Any, Any]:
+        return self.reported or _REPORTED, self.counted or _COUNTED

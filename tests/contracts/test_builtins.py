@@ -21,6 +21,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     },
     "header-label-affinity-scorer": {"headerName": "x-zone", "labelKey": "zone"},
     "pd-profile-handler": {"deciderPluginName": "always-disagg-pd-decider"},
+    "priority-holdback-policy": {"minCeiling": 0.5},
     "session-id-producer": {"headerName": "x-session"},
     "utilization-filter": {"conditions": [{"metric": "waiting-queue", "maxValue": 5}]},
 }
