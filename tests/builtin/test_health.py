@@ -98,6 +98,16 @@ def test_errors_of_long_ago_do_not_count() -> None:
     assert fleet.kept(now=100.0) == ALL
 
 
+def test_counts_halve_with_every_window() -> None:
+    fleet = Fleet(windowSeconds=10.0)
+    fleet.end("error", times=4, now=100.0)
+
+    fleet.end("success", now=110.0)
+
+    health = fleet.filter._fleet[1]
+    assert (health.requests, health.errors) == pytest.approx((3.0, 2.0))
+
+
 @pytest.mark.parametrize("outcome", ["cancelled", "success"])
 def test_i9_only_failures_of_the_server_count(outcome: str) -> None:
     fleet = Fleet()
@@ -128,14 +138,16 @@ def test_i9_never_more_than_the_cap_is_ejected(n: int, share: float, failing: li
 
 
 def test_i9_the_cap_holds_when_the_fleet_shrinks() -> None:
+    """Who would have come back first does so now."""
     fleet = Fleet(4)
     fleet.end("error", "e0", times=5, now=0.0)
-    fleet.end("error", "e1", times=5, now=1.0)
+    fleet.end("error", "e0", now=30.0)  # the probe: out until 90
+    fleet.end("error", "e1", times=5, now=31.0)  # out until 61
 
-    fleet.scheduler.remove_endpoint("e3", now=2.0)
+    fleet.scheduler.remove_endpoint("e3", now=32.0)
 
-    assert list(fleet.filter.ejected) == ["e1"]
-    assert fleet.kept(now=2.0) == ["e0", "e2"]
+    assert list(fleet.filter.ejected) == ["e0"]
+    assert fleet.kept(now=32.0) == ["e1", "e2"]
 
 
 def test_a_panic_keeps_everything() -> None:
@@ -202,6 +214,17 @@ def test_requests_from_before_the_ejection_are_no_probe() -> None:
     assert fleet.kept(now=1.0) == OTHERS
 
 
+def test_who_fails_again_soon_is_out_for_longer() -> None:
+    fleet = Fleet(baseEjectionSeconds=10.0, maxEjectionSeconds=100.0)
+    fleet.end("error", times=5, now=0.0)
+    fleet.end("success", now=10.0)
+
+    fleet.end("error", times=5, now=50.0)
+
+    assert fleet.kept(now=69.9) == OTHERS
+    assert fleet.kept(now=70.0) == ALL
+
+
 def test_who_was_well_for_long_starts_again_from_the_base() -> None:
     fleet = Fleet(baseEjectionSeconds=10.0, maxEjectionSeconds=100.0)
     for start in (0.0, 500.0):
@@ -215,14 +238,36 @@ def test_who_was_well_for_long_starts_again_from_the_base() -> None:
 def test_an_endpoint_far_slower_than_the_others_is_ejected() -> None:
     fleet = Fleet(minRequests=10, latencyFactor=5.0)
     for name in OTHERS:
-        fleet.answer(0.5, name, times=10)
+        fleet.answer(0.5, name, times=10, now=1000.0)
 
-    fleet.answer(2.4, "e0", times=10)
-    assert fleet.kept() == ALL
-    fleet.answer(9.0, "e0", times=10)
+    fleet.answer(2.4, "e0", times=10, now=1000.0)
+    assert fleet.kept(now=1000.0) == ALL
+    fleet.answer(9.0, "e0", times=9, now=1000.0)
+    assert fleet.kept(now=1000.0) == ALL
+    fleet.answer(9.0, "e0", now=1000.0)
 
-    assert fleet.kept() == OTHERS
-    assert "elsewhere after 0.50 s" in fleet.filter.ejected["e0"]
+    assert fleet.kept(now=1000.0) == OTHERS
+    assert fleet.filter.ejected == {"e0": "first token after 8.29 s on average, elsewhere after 0.50 s"}
+
+
+def test_a_mean_follows_what_happens_now() -> None:
+    fleet = Fleet()
+
+    fleet.answer(10.0, "e0")
+    fleet.answer(0.0, "e0")
+
+    assert fleet.filter._fleet[1].ttft == pytest.approx(8.0)
+
+
+def test_who_has_answered_too_little_or_is_ejected_is_no_measure_of_the_others() -> None:
+    fleet = Fleet(minRequests=10)
+    fleet.answer(0.1, "e1", times=9)
+    fleet.answer(0.1, "e2", times=10)
+    fleet.end("error", "e2", times=5)
+
+    fleet.answer(60.0, "e0", times=20)
+
+    assert list(fleet.filter.ejected) == ["e2"]
 
 
 @pytest.mark.parametrize(
@@ -321,6 +366,21 @@ def test_an_ejection_outlives_a_new_configuration() -> None:
     assert fleet.kept(now=39.9) == OTHERS
     assert fleet.kept(now=40.0) == ALL
     assert fleet.filter.ejected == {"e0": "5 errors in a row"}
+
+
+def test_how_often_an_endpoint_was_ejected_outlives_a_new_configuration_too() -> None:
+    fleet = Fleet(baseEjectionSeconds=10.0)
+    fleet.end("error", times=5, now=0.0)
+    fleet.end("error", now=10.0)  # the probe: out until 30
+    later = create("outlier-ejection-filter", {"baseEjectionSeconds": 10.0})
+    fleet.scheduler.reconfigure(Profile(filters=[later], picker=create("max-score-picker")), now=10.0)
+    fleet.filter = later
+
+    assert fleet.kept(now=29.9) == OTHERS
+    fleet.end("error", now=30.0)  # out until 70
+
+    assert fleet.kept(now=69.9) == OTHERS
+    assert fleet.kept(now=70.0) == ALL
 
 
 def test_endpoints_it_was_never_told_of_are_healthy() -> None:

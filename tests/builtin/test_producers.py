@@ -138,7 +138,8 @@ def test_the_encoder_cache_is_bounded_and_forgets_what_was_sent_longest_ago() ->
 
     assert producer.capacity == 2
     assert held == {b"2": [0]}
-    assert len(producer._holders) <= 2
+    assert {item: len(held) for item, held in producer._cached.items()} == {1: 2}
+    assert len(producer._holders) == 2
 
 
 def test_a_restarted_endpoint_has_encoded_nothing() -> None:
@@ -189,48 +190,46 @@ def test_prompts_that_differ_in_a_block_do_not_follow_each_other() -> None:
     assert not knows(place(scheduler, burst("b", "a", "c")), "prefix_matched_tokens")
 
 
-def test_a_window_closes_and_forgets() -> None:
+def test_a_window_closes_and_forgets_and_the_next_one_opens() -> None:
     scheduler = burst_scheduler(windowDurationMs=50)
-    place(scheduler, burst("a", "a"), now=1.0)
+    place(scheduler, burst("a", "a"), now=0.0)
 
-    inside = place(scheduler, burst("b", "a"), now=1.049)
-    outside = place(scheduler, burst("c", "a"), now=1.05)
+    inside, outside, after = (place(scheduler, burst("b", "a"), now=now) for now in (0.049, 0.05, 0.06))
 
-    assert knows(inside, "prefix_matched_tokens")
-    assert not knows(outside, "prefix_matched_tokens")
+    assert [knows(each, "prefix_matched_tokens") for each in (inside, outside, after)] == [True, False, True]
+    assert after.endpoint == outside.endpoint
 
 
 def test_a_group_goes_on_to_another_endpoint_when_one_has_its_fill() -> None:
-    scheduler = burst_scheduler(maxPerReplica=2)
+    scheduler = burst_scheduler(endpoints=2, maxPerReplica=2)
 
-    counts: dict[str, int] = {}
-    for i in range(4):
-        name = place(scheduler, burst(f"r-{i}", "a")).endpoint.name
-        counts[name] = counts.get(name, 0) + 1
+    first, second, third = (place(scheduler, burst(f"r-{i}", "a")) for i in range(3))
+    elsewhere = place(scheduler, burst("r-3", "a"), subset=[e for e in ("e0", "e1") if e != first.endpoint.name])
+    last = place(scheduler, burst("r-4", "a"))
 
-    assert max(counts.values()) <= 3  # the spill goes anywhere, by load
-    assert sum(counts.values()) == 4
+    assert [knows(each, "prefix_matched_tokens") for each in (first, second, third)] == [False, True, False]
+    assert elsewhere.endpoint in {third.endpoint, last.endpoint}
 
 
 def test_prompts_with_a_prefix_in_common_follow_each_other_up_to_a_fair_share() -> None:
-    scheduler = burst_scheduler(endpoints=2, minColocateBlocks=2)
-    first = place(scheduler, burst("a", "a", "b", "c"))
+    level, full = (burst_scheduler(endpoints=2, minColocateBlocks=2) for _ in range(2))
+    for name in ("e0", "e1"):
+        place(level, burst(name, "a", "b", name[1]), subset=[name])
+        place(full, burst(name, "a", "b", name[1]), subset=["e0"])
 
-    second = place(scheduler, burst("b", "a", "b", "d"))
-    third = place(scheduler, burst("c", "a", "b", "e"))
-
-    assert not knows(second, "prefix_matched_tokens")  # one of two is a fair share already
-    assert knows(third, "prefix_matched_tokens") == (first.endpoint != second.endpoint)
+    assert column(place(level, burst("c", "a", "b", "c")), "prefix_matched_tokens") == [192, 192]
+    assert not knows(place(full, burst("c", "a", "b", "c")), "prefix_matched_tokens")
 
 
 def test_the_longest_prefix_in_common_is_followed() -> None:
-    scheduler = burst_scheduler(endpoints=2, minColocateBlocks=1)
-    long = place(scheduler, burst("a", "a", "b", "c"), subset=["e0"])
+    scheduler = burst_scheduler(endpoints=3, minColocateBlocks=1)
+    place(scheduler, burst("a", "a", "b", "c"), subset=["e0"])
     place(scheduler, burst("b", "a", "x"), subset=["e1"])
 
-    third = place(scheduler, burst("c", "a", "b", "z"))
+    third = place(scheduler, burst("c", "a", "b", "z"), subset=["e0", "e1"])
 
-    assert third.endpoint == long.endpoint
+    assert column(third, "prefix_matched_tokens") == [192, 0]
+    assert third.endpoint.name == "e0"
 
 
 def test_too_few_blocks_in_common_are_not_followed() -> None:
@@ -248,6 +247,25 @@ def test_balancing_by_tokens_charges_an_endpoint_for_what_it_has_to_compute() ->
     place(scheduler, burst("b", "a", "b", "c"), subset=["e0"])
 
     assert producer._window.load == {1: 3}
+
+
+def test_prompts_that_are_not_equal_stay_apart_where_nothing_is_to_be_colocated() -> None:
+    producer = create(BURST[0], {"balanceBy": "tokens"})
+    scheduler = scheduler_of(producer)
+    place(scheduler, burst("a", "a", "b"))
+
+    assert not knows(place(scheduler, burst("b", "a", "c")), "prefix_matched_tokens")
+
+
+def test_blocks_are_remembered_only_where_somebody_asks_for_them() -> None:
+    producer = create(BURST[0])
+    place(scheduler_of(producer), burst("a", "a", "b"))
+
+    assert producer._window.holders == {}
+
+
+def test_the_smallest_limits_are_limits() -> None:
+    assert create(BURST[0], {"maxPerReplica": 1, "maxBatchSize": 1, "maxPrefixTokensToMatch": 64})
 
 
 def test_a_window_is_bounded() -> None:

@@ -190,6 +190,15 @@ def test_b12_requests_without_a_session_are_balanced(kind: str) -> None:
     assert sorted(names) == ["e0", "e0", "e1", "e1", "e2", "e2", "e3", "e3"]
 
 
+def test_nothing_is_remembered_of_requests_without_a_session(kind: str) -> None:
+    affinity = create(kind, BY_ID)
+    scheduler = scheduler_of(affinity)
+    decision = place(scheduler, n=2)
+
+    assert scheduler.fallback(Request("r"), decision, now=0.0) is not None
+    assert len(affinity._bound) == 0
+
+
 def test_l9_different_sessions_do_not_mix(kind: str) -> None:
     scheduler = scheduler_of(create(kind, BY_ID))
     homes = {f"s-{i}": place(scheduler, f"s-{i}").endpoint for i in range(4)}
