@@ -23,12 +23,24 @@ from inferencesched.prefix.chain import ChainKeys
 from inferencesched.prefix.engines import Engines
 from inferencesched.prefix.events import EventBatch, extra_digest, parse_batch
 from inferencesched.prefix.hashing import prompt_content, space_seed
-from inferencesched.prefix.precise_parameters import IndexerConfig, KvEventsConfig, TokenProcessor, seconds
+from inferencesched.prefix.precise_parameters import IndexerConfig, KvEventsConfig, TokenProcessor
 from inferencesched.prefix.producer import ApproxPrefixCacheProducer
 from inferencesched.prefix.stream import Trust
 from inferencesched.request import BYTES_PER_TOKEN, Request
+from inferencesched.units import duration, format_duration
 
 __all__ = ["PrecisePrefixCacheProducer"]
+
+_TTL = {"parameter": "speculativeTTL", "written": str, "write": format_duration}
+
+
+def _seconds(given: float | str) -> float:
+    return duration(given) if isinstance(given, str) else given
+
+
+def _is_duration(_: object, __: object, text: str) -> None:
+    if not duration(text) > 0:
+        raise ValueError(f"expected a duration > 0, got {text!r}")
 
 
 @attrs.define(eq=False)
@@ -40,7 +52,7 @@ class PrecisePrefixCacheProducer(Observer):
         indexer_config: limits of the index, and what a token is worth in each tier.
         kv_events_config: how a source reaches the engines; not used here.
         speculative_indexing: count a prompt as cached where it was just sent, until its events can have come.
-        speculative_ttl: seconds (``2s`` in YAML) that takes.
+        speculative_ttl: how long that takes (a Go duration).
         approximate_fallback: guess from our own picks where events are not to be trusted (ours).
         max_memory_mb: what index and bookkeeping never exceed together; the guess has a bound of its own (ours).
 
@@ -64,7 +76,7 @@ class PrecisePrefixCacheProducer(Observer):
     kv_events_config: KvEventsConfig = attrs.field(factory=KvEventsConfig)
     speculative_indexing: bool = False
     speculative_ttl: float = attrs.field(
-        default=2.0, converter=seconds, validator=attrs.validators.gt(0), metadata={"written": str}
+        default=2.0, converter=_seconds, validator=attrs.validators.gt(0), metadata=_TTL
     )
     approximate_fallback: bool = True
     max_memory_mb: float = attrs.field(default=512.0, validator=attrs.validators.ge(1))
@@ -212,7 +224,7 @@ class PrecisePrefixCacheProducer(Observer):
     def _remember_until(self, now: float) -> None:
         if self._speculative is not None:
             self._expire(now)
-            self._expiring.append((now + self.speculative_ttl, self._speculative.index.tick))
+            self._expiring.append((now + duration(self.speculative_ttl), self._speculative.index.tick))
 
     def _expire(self, now: float) -> None:
         due = 0

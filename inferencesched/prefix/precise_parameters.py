@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from inferencesched.units import duration, quantity
+from inferencesched.units import quantity
 
 __all__ = [
     "CostAwareMemory",
@@ -19,15 +19,9 @@ __all__ = [
     "PodDiscovery",
     "TierWeight",
     "TokenProcessor",
-    "seconds",
 ]
 
 _at_least_1 = attrs.validators.ge(1)
-
-
-def seconds(given: float | str) -> float:
-    """Return a duration as seconds, from seconds or as YAML writes it (``2s``)."""
-    return duration(given) if isinstance(given, str) else given
 
 
 @attrs.frozen

@@ -56,7 +56,8 @@ class ApproxPrefixCacheProducer(Observer):
         block gets 0 of 0.
     Source: Endpoint Picker ``approx-prefix-cache-producer``. Differences: lookups count each endpoint's own run;
         a tail shorter than a block is not matched; a prefix outlives what continues it; a capacity from the engine is
-        converted to the index's block size and follows the engine's figure when it changes.
+        converted to the index's block size and follows the engine's figure when it changes; of several block sizes
+        the smallest counts, and not the first candidate's.
     """
 
     type: ClassVar[str] = "approx-prefix-cache-producer"
@@ -76,6 +77,8 @@ class ApproxPrefixCacheProducer(Observer):
     _block: int = attrs.field(init=False, repr=False, default=0)
     _maker: KeyMaker = attrs.field(init=False, repr=False)
     _blocks_seen: FloatArray | None = attrs.field(init=False, repr=False, default=None)
+    _sizes_seen: FloatArray | None = attrs.field(init=False, repr=False, default=None)
+    _tuned: int = attrs.field(init=False, repr=False, default=0)
     _latest: tuple[Request, PrefixKeys] | None = attrs.field(init=False, repr=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -216,12 +219,13 @@ class ApproxPrefixCacheProducer(Observer):
         self._index.insert(self._keys(request), endpoint)
 
     def _tune(self, endpoints: EndpointBatch) -> None:
-        """Follow the engines' own figures: block size of the first endpoint, number of blocks of each."""
-        if not len(endpoints):
-            return
+        """Follow the engines' own figures: the smallest block size among them, and the number of blocks of each."""
         engine_block = endpoints["cache_block_size_tokens"]
-        first = engine_block[0]
-        block = max(int(first), LEAST_BLOCK_TOKENS) if first > 0 else self._configured_block
+        if engine_block is not self._sizes_seen:  # a column's array is the same until somebody writes to it
+            self._sizes_seen = engine_block
+            smallest = np.min(engine_block, where=engine_block > 0, initial=np.inf)
+            self._tuned = max(int(smallest), LEAST_BLOCK_TOKENS) if smallest < np.inf else self._configured_block
+        block = self._tuned
         if block != self._block:
             self._set_block(block)
         blocks, seen = endpoints["cache_num_blocks"], self._blocks_seen
