@@ -37,7 +37,7 @@ def duration(text: str) -> float:
     """
     if not _DURATION.fullmatch(text):
         raise ValueError(f"expected a duration such as 500ms or 1m30s, got {text!r}")
-    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _STEP.findall(text))
+    seconds = sum((float(number) * _SECONDS[unit] for number, unit in _STEP.findall(text)), 0.0)
     if text.startswith("-") and seconds:
         raise ValueError(f"expected a duration ≥ 0, got {text!r}")
     return seconds
