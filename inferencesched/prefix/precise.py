@@ -38,11 +38,6 @@ def _seconds(given: float | str) -> float:
     return duration(given) if isinstance(given, str) else given
 
 
-def _is_duration(_: object, __: object, text: str) -> None:
-    if not duration(text) > 0:
-        raise ValueError(f"expected a duration > 0, got {text!r}")
-
-
 @attrs.define(eq=False)
 class PrecisePrefixCacheProducer(Observer):
     """Say how much of the prompt each endpoint has in its KV cache, by its own account.
@@ -52,7 +47,7 @@ class PrecisePrefixCacheProducer(Observer):
         indexer_config: limits of the index, and what a token is worth in each tier.
         kv_events_config: how a source reaches the engines; not used here.
         speculative_indexing: count a prompt as cached where it was just sent, until its events can have come.
-        speculative_ttl: how long that takes (a Go duration).
+        speculative_ttl: seconds that takes (a Go duration in YAML).
         approximate_fallback: guess from our own picks where events are not to be trusted (ours).
         max_memory_mb: what index and bookkeeping never exceed together; the guess has a bound of its own (ours).
 
@@ -204,6 +199,11 @@ class PrecisePrefixCacheProducer(Observer):
             each.rejected(request, rejection, now=now)
         self._latest = None
 
+    def cached_tokens_reported(self, decision: Decision, cached_tokens: float, *, now: float) -> None:
+        """Let the guess learn how good it was."""
+        if self._guess is not None:
+            self._guess.cached_tokens_reported(decision, cached_tokens, now=now)
+
     # --- for metrics -----------------------------------------------------------------------------------------------
 
     @property
@@ -224,7 +224,7 @@ class PrecisePrefixCacheProducer(Observer):
     def _remember_until(self, now: float) -> None:
         if self._speculative is not None:
             self._expire(now)
-            self._expiring.append((now + duration(self.speculative_ttl), self._speculative.index.tick))
+            self._expiring.append((now + self.speculative_ttl, self._speculative.index.tick))
 
     def _expire(self, now: float) -> None:
         due = 0

@@ -2,7 +2,7 @@
 
 Every placement teaches: what was sent to an endpoint is in its KV cache soon after. That holds for picks of any kind, a
 fallback's and a prefill stage's included. The guess is corrected where the host passes on how many tokens an engine
-says it had cached (`ApproxPrefixCacheProducer.cached_tokens_reported`).
+says it had cached (`cached_tokens_reported`).
 
 The index is in `inferencesched.prefix.index`; here is only what it means to a scheduler.
 """
@@ -130,24 +130,20 @@ class ApproxPrefixCacheProducer(Observer):
         """Let go of the prompt."""
         self._latest = None
 
-    def cached_tokens_reported(self, decision: Decision, cached_tokens: float) -> Accuracy | None:
-        """Compare what was predicted for a placement with what the engine says it had in cache.
+    def cached_tokens_reported(self, decision: Decision, cached_tokens: float, *, now: float) -> None:
+        """Compare what was predicted for a placement with what the engine says it had in cache (see `accuracy`).
 
-        For hosts to call when the usage of an answer has the figure (OpenAI:
-        ``usage.prompt_tokens_details.cached_tokens``). An endpoint that keeps having less than half of what is
-        predicted has its entries halved, and its predictions discounted while that does not help.
-
-        Returns:
-            The endpoint's accuracy so far; None if the decision has no prediction, or the endpoint is gone.
+        An endpoint that keeps having less than half of what is predicted has its entries halved, and its predictions
+        discounted while that does not help. A decision without a prediction, or an endpoint that is gone, teaches
+        nothing.
         """
         endpoint, chosen = decision.endpoint, decision.passes[decision.primary]
         row = next((row for row in chosen.picked if chosen.kept.endpoint(row) == endpoint), None)
         if row is None or endpoint not in self._index:
-            return None
+            return
         predicted = float(chosen.kept["prefix_matched_tokens"][row])
-        if np.isnan(predicted):
-            return None
-        return self._calibration.report(endpoint, predicted=predicted, cached=cached_tokens)
+        if not np.isnan(predicted):
+            self._calibration.report(endpoint, predicted=predicted, cached=cached_tokens)
 
     # --- state -----------------------------------------------------------------------------------------------------
 
