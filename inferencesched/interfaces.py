@@ -325,6 +325,9 @@ class Observer:
     def first_token(self, request_id: str, endpoint: Endpoint, *, now: float) -> None:
         """The first output of the answer arrived. At most once per placement."""
 
+    def cached_tokens_reported(self, decision: Decision, cached_tokens: float, *, now: float) -> None:
+        """The answer's usage said how many of its prompt's tokens the engine had in cache."""
+
     def finished(self, request_id: str, endpoint: Endpoint, outcome: str, *, now: float) -> None:
         """The placement ended: ``success``, ``error``, ``cancelled`` or ``reaped``. Exactly once per placement."""
 

@@ -238,6 +238,14 @@ class Scheduler:
             if lease in self.ledger:
                 self._end(lease, "success", now=now)
 
+    def report_cached_tokens(self, decision: Decision, cached_tokens: float, *, now: float) -> None:
+        """Say how many prompt tokens the engine had in cache, where the answer's usage has the figure.
+
+        OpenAI-shaped answers have it in ``usage.prompt_tokens_details.cached_tokens``. The prefix index compares it
+        with what it predicted, and trusts its entries for that endpoint accordingly.
+        """
+        self.tell("cached_tokens_reported", decision, cached_tokens, now=now)
+
     def touch(self, decision: Decision, *, now: float) -> None:
         """Say that the placement is alive, so that the reaper leaves it alone."""
         for lease in decision.leases:

@@ -397,6 +397,23 @@ def test_a9_selection_sees_persistent_state() -> None:
     assert scheduler.candidates(now=10.0)["in_flight_requests"].tolist() == [5.0, 5.0]
 
 
+def test_engines_that_have_less_cached_than_predicted_are_believed_less() -> None:
+    """The usage of answers corrects the index: an endpoint that never has what is predicted loses its affinity."""
+    scheduler = scheduler_of(default_profile(), endpoints=1)
+    request = Request("r", "m", "a system prompt that everybody shares " * 200)
+
+    def predicted() -> float:
+        decision = place(scheduler, request)
+        scheduler.report_cached_tokens(decision, 0, now=1.0)
+        scheduler.finish(decision, now=2.0)
+        return decision.passes["default"].kept.at("prefix_matched_tokens", 0)
+
+    predictions = [predicted() for _ in range(40)]
+
+    assert predictions[1] > 1800
+    assert predictions[-1] < predictions[1] / 2
+
+
 # --- several profiles ---
 
 

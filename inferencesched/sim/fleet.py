@@ -199,7 +199,9 @@ class Fleet:
         self._ring(event.time)
         request = event.served.request
         if event.kind == "first_token":
-            self.scheduler.first_token(self._placed[request.id], now=event.time)
+            placed = self._placed[request.id]
+            self.scheduler.first_token(placed, now=event.time)
+            self.scheduler.report_cached_tokens(placed, event.served.matched_tokens, now=event.time)
         else:
             self.scheduler.finish(self._placed.pop(request.id), now=event.time)
         return Event(event.time, event.kind, request, name, served=event.served)
