@@ -143,7 +143,8 @@ class ApproxPrefixCacheProducer(Observer):
             return
         predicted = float(chosen.kept["prefix_matched_tokens"][row])
         if not np.isnan(predicted):
-            self._calibration.report(endpoint, predicted=predicted, cached=cached_tokens)
+            trust = self._calibration.doubted.get(endpoint, 1.0)  # what the index said, before it was discounted
+            self._calibration.report(endpoint, predicted=predicted / trust, cached=cached_tokens)
 
     # --- state -----------------------------------------------------------------------------------------------------
 

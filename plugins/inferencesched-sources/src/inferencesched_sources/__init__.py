@@ -1,0 +1,5 @@
+"""Facts from outside: what model servers publish, brought to the plugins that want it."""
+
+from inferencesched_sources.kv_events import KvEventsSource
+
+__all__ = ["KvEventsSource"]

@@ -1,0 +1,226 @@
+"""kv-events-source: subscribes to the KV-cache events of every endpoint and hands them to the precise producer.
+
+Sockets, decoding and time are here; what the events mean is computed by `PrecisePrefixCacheProducer`. The source is an
+observer: it follows the scheduler's endpoints, from before it is started, too. One task per endpoint runs in the event
+loop that the scheduler is used in; nothing needs a lock.
+
+    subscription:  SUB  →  tcp://HOST:(socketPort + rank)         frames: topic, sequence (8 bytes, big-endian), payload
+    replay:        DEALER → tcp://HOST:(replaySocketPort + rank)  asked: empty, first sequence; answered: …, sequence,
+                                                                  payload, and at last an empty payload
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+import msgpack  # type: ignore[import-untyped]
+import zmq
+import zmq.asyncio
+from zmq.utils.monitor import recv_monitor_message
+
+from inferencesched import Endpoint, Observer
+from inferencesched.prefix import KvEventsConfig, PrecisePrefixCacheProducer
+
+__all__ = ["KvEventsSource", "Topic", "decode"]
+
+_SEQUENCE_BYTES = 8
+_ATTEMPTS = 3
+_IDLE_SECONDS = 2.0
+_COOLDOWN_SECONDS = 30.0
+
+
+@attrs.frozen
+class Topic:
+    """Who speaks: ``kv@POD@MODEL``; a topic of another shape is the pod's name as a whole.
+
+    >>> Topic.parse(b"kv@10.0.0.7:8000@llama-70b")
+    Topic(pod='10.0.0.7:8000', model='llama-70b')
+    """
+
+    pod: str
+    model: str = ""
+
+    @classmethod
+    def parse(cls, frame: bytes) -> Topic:
+        """Return the topic of a message. Never raises: what is no UTF-8 is kept readable."""
+        parts = frame.decode("utf-8", "backslashreplace").split("@", 2)
+        return cls(parts[1], parts[2]) if len(parts) == 3 else cls("@".join(parts))
+
+
+def decode(payload: bytes) -> Any:
+    """Return a message as lists, maps, numbers and strings; None for what is no MessagePack."""
+    try:
+        return msgpack.unpackb(payload, raw=False, strict_map_key=False)
+    except (ValueError, msgpack.exceptions.UnpackException):
+        return None
+
+
+@attrs.define(eq=False)
+class KvEventsSource(Observer):
+    """Subscribes to the events of every endpoint while it is entered as an asynchronous context.
+
+    Args:
+        producer: the precise producer; its ``kvEventsConfig`` says how to reach the engines.
+        clock: seconds, monotonic; the same that the host passes as `now`.
+
+    ::
+
+        source = KvEventsSource(producer)
+        scheduler = Scheduler(profile, rng=rng, observers=[source])
+        async with source:
+            ...
+    """
+
+    producer: PrecisePrefixCacheProducer = attrs.field(metadata={"plugin_ref": "precise-prefix-cache-producer"})
+    clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
+
+    _endpoints: set[Endpoint] = attrs.field(init=False, repr=False, factory=set)
+    _tasks: dict[Endpoint | None, asyncio.Task[None]] = attrs.field(init=False, repr=False, factory=dict)
+    _context: zmq.asyncio.Context | None = attrs.field(init=False, repr=False, default=None)
+    _cooling: dict[Endpoint, float] = attrs.field(init=False, repr=False, factory=dict)
+
+    @property
+    def config(self) -> KvEventsConfig:
+        """How the engines are reached."""
+        return self.producer.kv_events_config
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Connect to the endpoints known so far; later ones follow as they are added."""
+        self._context = zmq.asyncio.Context()
+        if self.config.zmq_endpoint is not None:
+            self._start(None, self._listen(self._context, self.config.zmq_endpoint))
+        for endpoint in self._endpoints:
+            self._connect(endpoint)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect from all; what is known stays, but is trusted no longer."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+        for endpoint in self._endpoints:
+            self.producer.disconnected(endpoint, now=self.clock())
+        if self._context is not None:
+            self._context.destroy(linger=0)
+            self._context = None
+
+    def endpoint_added(self, endpoint: Endpoint, *, now: float) -> None:
+        """Subscribe to the endpoint, now or as soon as the source is started."""
+        self._endpoints.add(endpoint)
+        if self._context is not None:
+            self._connect(endpoint)
+
+    def endpoint_removed(self, endpoint: Endpoint, *, now: float) -> None:
+        """Unsubscribe; what it says from now on reaches nobody."""
+        self._endpoints.discard(endpoint)
+        self._cooling.pop(endpoint, None)
+        task = self._tasks.pop(endpoint, None)
+        if task is not None:
+            task.cancel()
+
+    # --- subscription ----------------------------------------------------------------------------------------------
+
+    def _connect(self, endpoint: Endpoint) -> None:
+        if self._context is None or not self.config.discover_pods or self.config.zmq_endpoint is not None:
+            return
+        if self.config.pod_discovery_config.replay_socket_port is not None:
+            self.producer.replay_offered(endpoint)
+        self._start(endpoint, self._follow(self._context, endpoint))
+
+    def _start(self, endpoint: Endpoint | None, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks[endpoint] = asyncio.get_running_loop().create_task(work)
+
+    def _address(self, endpoint: Endpoint, port: int) -> str:
+        host = endpoint.address.rpartition(":")[0] or endpoint.address
+        return f"tcp://{host}:{port + endpoint.rank}"
+
+    async def _follow(self, context: zmq.asyncio.Context, endpoint: Endpoint) -> None:
+        """Receive from one engine until cancelled; ZeroMQ itself connects again when the connection breaks."""
+        with context.socket(zmq.SUB) as socket:
+            monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            socket.connect(self._address(endpoint, self.config.pod_discovery_config.socket_port))
+            socket.subscribe(self.config.topic_filter)
+            watching = asyncio.get_running_loop().create_task(self._watch(monitor, endpoint))
+            try:
+                while True:
+                    await self._take(context, endpoint, await socket.recv_multipart())
+            finally:
+                watching.cancel()
+                socket.disable_monitor()
+
+    async def _watch(self, monitor: zmq.asyncio.Socket, endpoint: Endpoint) -> None:
+        """Say when the connection breaks: what the engine does then is not heard."""
+        while True:
+            await recv_monitor_message(monitor)
+            self.producer.disconnected(endpoint, now=self.clock())
+
+    async def _listen(self, context: zmq.asyncio.Context, address: str) -> None:
+        """Receive from all engines that connect to us; topics say who speaks."""
+        with context.socket(zmq.SUB) as socket:
+            socket.bind(address)
+            socket.subscribe(self.config.topic_filter)
+            while True:
+                frames = await socket.recv_multipart()
+                endpoint = self._speaker(Topic.parse(frames[0]))
+                if endpoint is not None:
+                    await self._take(context, endpoint, frames)
+
+    def _speaker(self, topic: Topic) -> Endpoint | None:
+        return next((e for e in self._endpoints if topic.pod in {e.name, e.address}), None)
+
+    async def _take(self, context: zmq.asyncio.Context, endpoint: Endpoint, frames: list[bytes]) -> None:
+        if len(frames) != 3 or len(frames[1]) != _SEQUENCE_BYTES:
+            return  # not a message of this protocol; the gap it leaves in the numbers will be noticed
+        topic = Topic.parse(frames[0])
+        sequence = int.from_bytes(frames[1], "big")
+        self.producer.receive(endpoint, sequence, decode(frames[2]), model=topic.model, now=self.clock())
+        if self.producer.missing(endpoint) is not None:
+            await self._replay(context, endpoint, topic.model)
+
+    # --- replay ----------------------------------------------------------------------------------------------------
+
+    async def _replay(self, context: zmq.asyncio.Context, endpoint: Endpoint, model: str) -> None:
+        """Ask for what is missing, as long as that brings something; then give up, for a while."""
+        port = self.config.pod_discovery_config.replay_socket_port
+        if port is not None and self.clock() >= self._cooling.get(endpoint, 0.0):
+            address = self._address(endpoint, port)
+            attempts = _ATTEMPTS
+            while attempts and (missing := self.producer.missing(endpoint)) is not None:
+                before = missing[0]
+                await self._ask(context, endpoint, address, before, model)
+                missing = self.producer.missing(endpoint)
+                if missing is None:
+                    return
+                attempts = attempts - 1 if missing[0] == before else _ATTEMPTS
+            self._cooling[endpoint] = self.clock() + _COOLDOWN_SECONDS
+        self.producer.replay_failed(endpoint, now=self.clock())
+
+    async def _ask(
+        self, context: zmq.asyncio.Context, endpoint: Endpoint, address: str, first: int, model: str
+    ) -> None:
+        with context.socket(zmq.DEALER) as socket:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.connect(address)
+            await socket.send_multipart([b"", first.to_bytes(_SEQUENCE_BYTES, "big")])
+            while self.producer.missing(endpoint) is not None:
+                try:
+                    *_, sequence, payload = await asyncio.wait_for(socket.recv_multipart(), _IDLE_SECONDS)
+                except TimeoutError:
+                    return
+                except ValueError:
+                    return  # an answer of one frame is none
+                if not payload:
+                    return
+                number = int.from_bytes(sequence, "big")
+                self.producer.replayed(endpoint, number, decode(payload), model=model, now=self.clock())
