@@ -210,6 +210,7 @@ class OutlierEjectionFilter(Observer):
         return int(self.max_ejected_share * len(self._fleet))
 
     def _place(self, request_id: str, endpoints: Iterable[Endpoint], *, now: float) -> None:
+        self._now = now
         for endpoint in endpoints:
             health = self._fleet.get(endpoint.instance)
             if health is not None:

@@ -219,10 +219,10 @@ def test_who_fails_again_soon_is_out_for_longer() -> None:
     fleet.end("error", times=5, now=0.0)
     fleet.end("success", now=10.0)
 
-    fleet.end("error", times=5, now=50.0)
+    fleet.end("error", times=5, now=95.0)
 
-    assert fleet.kept(now=69.9) == OTHERS
-    assert fleet.kept(now=70.0) == ALL
+    assert fleet.kept(now=114.9) == OTHERS
+    assert fleet.kept(now=115.0) == ALL
 
 
 def test_who_was_well_for_long_starts_again_from_the_base() -> None:
@@ -360,7 +360,8 @@ def test_an_ejection_outlives_a_new_configuration() -> None:
     fleet.end("error", times=5, now=10.0)
     later = create("outlier-ejection-filter", {"baseEjectionSeconds": 30.0})
 
-    fleet.scheduler.reconfigure(Profile(filters=[later], picker=create("max-score-picker")), now=10.0)
+    fleet.send(now=20.0)
+    fleet.scheduler.reconfigure(Profile(filters=[later], picker=create("max-score-picker")), now=20.0)
     fleet.filter = later
 
     assert fleet.kept(now=39.9) == OTHERS
