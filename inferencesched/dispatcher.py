@@ -254,7 +254,9 @@ class Dispatcher:
             return None
         after(placed.state, Step.MOVE)
         assert placed.decision is not None
-        assert placed.request is not None
+        if placed.request is None:  # it never had a fallback
+            self.finish(placed.ticket, now=now, outcome="error")
+            return None
         moved = self._moved(placed.request, placed.decision)
         if moved is None:
             self._end(placed, Step.FINISH)
@@ -271,13 +273,18 @@ class Dispatcher:
         while True:
             while self._events:
                 event = self._events.popleft()
-                if not isinstance(event, Assigned) or event.ticket in self._live:
+                if isinstance(event, Rejected) or event.ticket in self._live:
                     return event  # else it was ended before the host heard of it
-            queued = self._next_queued()
-            if queued is not None:
-                self._place_queued(queued)
-            elif not self._ask_to_leave():
+            if self.controller is None:
                 return None
+            queued = self.controller.next(self._saturation(), now=self._now) if len(self.controller) else None
+            if queued is None:
+                if not self._ask_to_leave():
+                    return None
+            elif self.controller.expires_at(queued) <= self._now:  # the host's timer is late
+                self._give_up(queued, self._expired)
+            else:
+                self._place_queued(queued)
 
     def next_timer(self) -> float | None:
         """Return when `handle_timer` next has something to do, or None. Calling it early, late or twice is harmless."""
@@ -384,17 +391,8 @@ class Dispatcher:
         self._live.add(queued)
         self.scheduler.tell("queued", request, queued.priority, queued.flow, now=self._now)
 
-    def _next_queued(self) -> Waiting | None:
-        if self.controller is None or not len(self.controller):
-            return None
-        return self.controller.next(self._saturation(), now=self._now)
-
     def _place_queued(self, waiting: Waiting) -> None:
         assert isinstance(waiting, _Queued)
-        assert self.controller is not None
-        if self.controller.expires_at(waiting) <= self._now:  # the host's timer is late
-            self._give_up(waiting, self._expired)
-            return
         self._live.remove(waiting.ticket)
         event = self._place(
             waiting.request, waiting.ticket, waiting.subset, waiting.n, waited=self._now - waiting.arrived
