@@ -189,7 +189,7 @@ class EndpointBatch:
     """
 
     __slots__ = (
-        *("_cache", "_columns", "_has_own", "_max_age", "_membership", "_origin", "_sets", "_size"),
+        *("_cache", "_columns", "_max_age", "_membership", "_origin", "_own", "_sets", "_size"),
         "now",
     )
 
@@ -209,7 +209,7 @@ class EndpointBatch:
         self._origin: tuple[EndpointBatch, NDArray[np.intp]] | None = None  # selected from this, these rows
         self._size = len(membership.endpoints)
         self._cache: dict[str, FloatArray] = {}
-        self._has_own = False  # columns that only this batch and what is selected from it have
+        self._own: frozenset[str] = frozenset()  # columns that only this batch and what is selected from it have
         self.now = now
 
     @classmethod
@@ -278,7 +278,7 @@ class EndpointBatch:
 
     def __contains__(self, column: object) -> bool:
         """Return whether anybody supplies `column`."""
-        if column in self._cache or column in self._columns:
+        if column in self._columns or column in self._own:
             return True
         return self._origin is not None and column in self._origin[0]
 
@@ -365,7 +365,7 @@ class EndpointBatch:
         rows = keep.nonzero()[0]
         if rows.size == self._size:
             return self
-        if self._origin is not None and not self._has_own:  # a selection of a selection: gather once
+        if self._origin is not None and not self._own:  # a selection of a selection: gather once
             parent, chosen = self._origin
             return self._derive((parent, chosen[rows]), rows.size)
         return self._derive((self, rows), rows.size)
@@ -387,7 +387,7 @@ class EndpointBatch:
         """
         extended = self._derive(self._origin, self._size)
         extended._cache.update(self._cache)
-        extended._has_own = True
+        extended._own = self._own.union(columns)
         for name, values in columns.items():
             if values.shape != (self._size,) or values.dtype != np.float64:
                 raise ValueError(
@@ -405,7 +405,7 @@ class EndpointBatch:
         derived._origin = origin
         derived._size = size
         derived._cache = {}
-        derived._has_own = False
+        derived._own = frozenset()
         derived.now = self.now
         return derived
 

@@ -203,6 +203,16 @@ def test_an_endpoint_that_is_not_there_is_a_lifecycle_error_with_a_near_miss() -
         table.remove("pod-2")
 
 
+def test_reading_an_unknown_column_does_not_make_it_known() -> None:
+    """Membership says whether anybody supplies a column, whoever looked before."""
+    batch = EndpointBatch.build(["a", "b"], {"known": [1, 2]}).with_columns({"made": np.ones(2)})
+    some = batch.select(np.array([True, False]))
+
+    for each in (batch, some):
+        assert np.isnan(each["nobody"]).all()
+        assert ("known" in each, "made" in each, "nobody" in each) == (True, True, False)
+
+
 def test_build_says_which_column_does_not_fit() -> None:
     """A column of the wrong length names itself."""
     with pytest.raises(ValueError, match="'waiting_requests' has 1 values for 2 endpoints"):
