@@ -31,6 +31,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "demo": "inferencesched.cli.demo:command",
         "doctor": "inferencesched.cli.doctor:command",
         "explain": "inferencesched.cli.explain:command",
+        "overload": "inferencesched.cli.overload:command",
         "plugins": "inferencesched.cli.plugins:command",
         "replay": "inferencesched.cli.replay:command",
     }

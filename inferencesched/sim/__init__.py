@@ -13,7 +13,19 @@ Nothing in here reads a clock, and all chance comes from seeds: the same argumen
 
 from inferencesched.sim.engine import Engine, EngineEvent, EngineSpec, Served
 from inferencesched.sim.fleet import Event, Fleet, FleetSpec
+from inferencesched.sim.flow_policies import FLOW_POLICIES, build_dispatcher
 from inferencesched.sim.hardware import ENGINES
+from inferencesched.sim.overload import (
+    BANDS,
+    Band,
+    BandSummary,
+    Call,
+    Clients,
+    Overload,
+    Storm,
+    capacity_of,
+    run_overload,
+)
 from inferencesched.sim.policies import POLICIES, build_scheduler
 from inferencesched.sim.replay import EndpointWork, RequestRun, Result, replay
 from inferencesched.sim.report import Quantiles, Summary, summarize
@@ -22,11 +34,17 @@ from inferencesched.sim.workload import AGENTS, CHAT, COMPLETIONS, LogNormal, Tr
 
 __all__ = [
     "AGENTS",
+    "BANDS",
     "CHAT",
     "COMPLETIONS",
     "ENGINES",
+    "FLOW_POLICIES",
     "MOONCAKE_BLOCK_TOKENS",
     "POLICIES",
+    "Band",
+    "BandSummary",
+    "Call",
+    "Clients",
     "EndpointWork",
     "Engine",
     "EngineEvent",
@@ -35,17 +53,22 @@ __all__ = [
     "Fleet",
     "FleetSpec",
     "LogNormal",
+    "Overload",
     "Quantiles",
     "RequestRun",
     "Result",
     "Served",
+    "Storm",
     "Summary",
     "Trace",
     "TraceRequest",
     "Traffic",
     "Workload",
+    "build_dispatcher",
     "build_scheduler",
+    "capacity_of",
     "read_mooncake",
     "replay",
+    "run_overload",
     "summarize",
 ]
