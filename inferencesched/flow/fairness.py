@@ -105,14 +105,16 @@ class TokenWeightedFairnessPolicy:
     and what it owes is not forgotten while others wait.
 
     The bound: while two flows both wait, the tokens each is served, divided by its weight, differ by no more than the
-    sum of both flows' largest request divided by its weight, however the requests are cut or named.
+    largest request of each of them and the largest in the band, each divided by its flow's weight; however long they
+    wait and however the requests are cut.
 
     Args:
         weights: weight by flow.
         default_weight: weight of a flow that is not listed.
 
-    Formula: start = max(band's clock, flow's last finish); finish = start + tokens / weight; the smallest start goes
-        next. The clock is at least the start of what is served, and moves by tokens / (sum of the ready weights).
+    Formula: start = max(flow's last finish, band's clock, but no more than the largest start of a ready flow); finish =
+        start + tokens / weight; the smallest start goes next, of equals the one that stood there first. The clock is
+        at least the start of what is served, and moves by tokens / (sum of the ready weights).
     Unknown: tokens are the prompt's and what the answer may have at most; see ``Waiting``.
     Source: ours. Start-time fair queueing (Goyal, Vin, Cheng 1996) with the clock of WF²Q+ (Bennett, Zhang 1997), so
         that a stream of new names cannot hold the clock still.
@@ -142,7 +144,11 @@ class _ByTokens:
         self._clock = 0.0
         self._ready_weight = 0.0
         self._starts: dict[str, float] = {}  # of the ready flows
-        self._order: SortedList = SortedList()  # (start, flow) of the ready flows
+        self._order: SortedList = SortedList()  # (start, entry, flow) of the ready flows
+        self._entries: dict[
+            str, int
+        ] = {}  # of the ready flows: equals go in the order in which they came to stand there
+        self._entered = 0
         self._debts: dict[str, float] = {}  # last finish of flows that are idle, where it is ahead of the clock
         self._purge_at = 64
 
@@ -151,32 +157,34 @@ class _ByTokens:
 
     def ready(self, flow: str, head: tuple[float, int], /) -> None:
         if flow not in self._starts:
-            self._enter(flow, max(self._clock, self._debts.pop(flow, 0.0)))
+            here = min(self._clock, self._order[-1][0]) if self._order else self._clock
+            self._enter(flow, max(here, self._debts.pop(flow, 0.0)))
             self._ready_weight += self._weight(flow)
 
     def idle(self, flow: str, /) -> None:
         if flow not in self._starts:
             return
         start = self._starts.pop(flow)
-        self._order.remove((start, flow))
+        self._order.remove((start, self._entries.pop(flow), flow))
         self._ready_weight = self._ready_weight - self._weight(flow) if self._starts else 0.0
         if start > self._clock:
             self._debts[flow] = start
             self._purge()
 
     def next(self) -> str:
-        flow: str = self._order[0][1]
+        flow: str = self._order[0][2]
         return flow
 
     def served(self, flow: str, tokens: float, /) -> None:
         start = self._starts[flow]
         self._clock = max(self._clock, start) + tokens / max(self._ready_weight, self._weight(flow))
-        self._order.remove((start, flow))
+        self._order.remove((start, self._entries[flow], flow))
         self._enter(flow, start + tokens / self._weight(flow))
 
     def _enter(self, flow: str, start: float) -> None:
-        self._starts[flow] = start
-        self._order.add((start, flow))
+        self._entered += 1
+        self._starts[flow], self._entries[flow] = start, self._entered
+        self._order.add((start, self._entered, flow))
 
     def _purge(self) -> None:
         """Forget debts that the clock has overtaken, each time their number has doubled."""
