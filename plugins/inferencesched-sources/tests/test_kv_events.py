@@ -7,6 +7,7 @@ import base64
 import contextlib
 import gzip
 import json
+import socket
 import warnings
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -117,6 +118,11 @@ class Listener:
         raise AssertionError(f"not reached: {self.columns()}, {self.producer.engines.stats()}")
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def discovery(live: int, replay: int | None = None) -> Any:
     kind = type(KvEventsConfig().pod_discovery_config)
     return kind(socket_port=live, replay_socket_port=replay)
@@ -209,9 +215,7 @@ def test_a_restarted_engine_is_empty_and_a_dead_one_is_not_trusted() -> None:
 
 def test_engines_may_connect_to_us() -> None:
     async def scenario() -> None:
-        context = zmq.asyncio.Context()
-        with context.socket(zmq.PUB) as probe:
-            port = probe.bind_to_random_port("tcp://127.0.0.1")
+        context, port = zmq.asyncio.Context(), free_port()
         listener = Listener(zmq_endpoint=f"tcp://127.0.0.1:{port}", pod_discovery_config=discovery(5557))
         async with listener.source:
             with context.socket(zmq.PUB) as publisher:
@@ -224,6 +228,17 @@ def test_engines_may_connect_to_us() -> None:
 
                 await listener.until(lambda: listener.columns()[0] == 32, nudge=speak)
         context.destroy(linger=0)
+
+    asyncio.run(scenario())
+
+
+def test_an_address_that_cannot_be_bound_is_an_error_at_start() -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+            listener = Listener(zmq_endpoint=address, pod_discovery_config=discovery(5557))
+            with pytest.raises(zmq.ZMQError, match="in use"):
+                await listener.source.__aenter__()
 
     asyncio.run(scenario())
 

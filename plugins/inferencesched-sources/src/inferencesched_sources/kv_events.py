@@ -92,12 +92,22 @@ class KvEventsSource(Observer):
     # --- life ------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Connect to the endpoints known so far; later ones follow as they are added."""
+        """Connect to the endpoints known so far; later ones follow as they are added.
+
+        Raises:
+            zmq.ZMQError: the local address cannot be bound.
+        """
         self._context = zmq.asyncio.Context()
-        if self.config.zmq_endpoint is not None:
-            self._start(None, self._listen(self._context, self.config.zmq_endpoint))
-        for endpoint in self._endpoints:
-            self._connect(endpoint)
+        try:
+            if self.config.zmq_endpoint is not None:
+                socket = self._subscriber(self._context)
+                socket.bind(self.config.zmq_endpoint)
+                self._start(None, self._listen(self._context, socket))
+            for endpoint in self._endpoints:
+                self._connect(endpoint)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -136,7 +146,15 @@ class KvEventsSource(Observer):
             return
         if self.config.pod_discovery_config.replay_socket_port is not None:
             self.producer.replay_offered(endpoint)
-        self._start(endpoint, self._follow(self._context, endpoint))
+        socket = self._subscriber(self._context)
+        monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        socket.connect(self._address(endpoint, self.config.pod_discovery_config.socket_port))
+        self._start(endpoint, self._follow(self._context, socket, monitor, endpoint))
+
+    def _subscriber(self, context: zmq.asyncio.Context) -> zmq.asyncio.Socket:
+        socket = context.socket(zmq.SUB)
+        socket.subscribe(self.config.topic_filter)
+        return socket
 
     def _start(self, endpoint: Endpoint | None, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[endpoint] = asyncio.get_running_loop().create_task(work)
@@ -145,13 +163,16 @@ class KvEventsSource(Observer):
         host = endpoint.address.rpartition(":")[0] or endpoint.address
         return f"tcp://{host}:{port + endpoint.rank}"
 
-    async def _follow(self, context: zmq.asyncio.Context, endpoint: Endpoint) -> None:
+    async def _follow(
+        self,
+        context: zmq.asyncio.Context,
+        socket: zmq.asyncio.Socket,
+        monitor: zmq.asyncio.Socket,
+        endpoint: Endpoint,
+    ) -> None:
         """Receive from one engine until cancelled; ZeroMQ itself connects again when the connection breaks."""
-        with context.socket(zmq.SUB) as socket:
-            monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-            socket.connect(self._address(endpoint, self.config.pod_discovery_config.socket_port))
-            socket.subscribe(self.config.topic_filter)
-            watching = asyncio.get_running_loop().create_task(self._watch(monitor, endpoint))
+        watching = asyncio.get_running_loop().create_task(self._watch(monitor, endpoint))
+        with socket:
             try:
                 while True:
                     await self._take(context, endpoint, await socket.recv_multipart())
@@ -165,11 +186,9 @@ class KvEventsSource(Observer):
             await recv_monitor_message(monitor)
             self.producer.disconnected(endpoint, now=self.clock())
 
-    async def _listen(self, context: zmq.asyncio.Context, address: str) -> None:
+    async def _listen(self, context: zmq.asyncio.Context, socket: zmq.asyncio.Socket) -> None:
         """Receive from all engines that connect to us; topics say who speaks."""
-        with context.socket(zmq.SUB) as socket:
-            socket.bind(address)
-            socket.subscribe(self.config.topic_filter)
+        with socket:
             while True:
                 frames = await socket.recv_multipart()
                 endpoint = self._speaker(Topic.parse(frames[0]))
