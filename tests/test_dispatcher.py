@@ -346,7 +346,7 @@ def test_a14_a_band_that_is_gone_is_gone_once() -> None:
     dispatcher.handle_timer(now=5.0)
 
     assert dispatcher.controller is not None
-    assert (len(dispatcher.controller), dispatcher.controller.bytes) == (0, 0)
+    assert (len(dispatcher.controller), dispatcher.controller.size_bytes) == (0, 0)
     assert Counter(e.request_id for e in events(dispatcher)) == {"low-2": 1, "high": 1}
 
 
@@ -519,7 +519,7 @@ def test_e7_a_cancelled_request_leaves_no_residue() -> None:
         assert dispatcher.cancel(f"r{i}", now=1.0)
 
     assert dispatcher.controller is not None
-    assert (dispatcher.queued, dispatcher.controller.bytes, dispatcher.next_timer()) == (0, 0, 1e6)
+    assert (dispatcher.queued, dispatcher.controller.size_bytes, dispatcher.next_timer()) == (0, 0, 1e6)
     assert [band.flows for band in dispatcher.controller.bands] == [{}]
     assert events(dispatcher) == []
 

@@ -142,9 +142,9 @@ class Host(RuleBasedStateMachine):
         if controller is None:
             return
         assert len(controller) <= 8
-        assert controller.bytes <= 100
+        assert controller.size_bytes <= 100
         assert sum(len(band) for band in controller.bands) == len(controller)
-        assert sum(band.bytes for band in controller.bands) == controller.bytes
+        assert sum(band.size_bytes for band in controller.bands) == controller.size_bytes
         for band in controller.bands:
             assert len(band) == sum(band.flows.values())
 

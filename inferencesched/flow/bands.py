@@ -38,7 +38,7 @@ class Band:
         guard: calls the policies.
 
     Attributes:
-        bytes: the size of what is queued.
+        size_bytes: the size of what is queued.
         let_by: the number of the placement with which it was last let by, as an aged band.
 
     Complexity: `add`, `take`, `remove` O(log n) with the policies that are built in.
@@ -47,7 +47,7 @@ class Band:
     def __init__(self, priority: int, settings: BandSettings, guard: Guard = unguarded) -> None:
         self.priority = priority
         self.settings = settings
-        self.bytes = 0
+        self.size_bytes = 0
         self.let_by = 0
         self._guard = guard
         self._names = _name(settings.fairness), _name(settings.ordering)
@@ -91,7 +91,7 @@ class Band:
             queue = self._flows[waiting.flow] = FlowQueue()
         queue.add(waiting)
         self._arrivals[waiting.number] = waiting
-        self.bytes += waiting.size_bytes
+        self.size_bytes += waiting.size_bytes
         if queue.first is waiting:
             self._ask(self._turns.ready, waiting.flow, queue.head)
 
@@ -111,7 +111,7 @@ class Band:
         was_first = queue.first is waiting
         queue.remove(waiting)
         del self._arrivals[waiting.number]
-        self.bytes -= waiting.size_bytes
+        self.size_bytes -= waiting.size_bytes
         if not self._arrivals:
             self._flows.clear()
             self._turns = self.settings.fairness.turns()

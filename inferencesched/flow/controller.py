@@ -66,7 +66,7 @@ class FlowController:
         return (waiting for band in self._bands.values() for waiting in band)
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """The size of everything queued."""
         return self._bytes
 
@@ -88,7 +88,7 @@ class FlowController:
         """
         band = self.band_for(waiting.request.priority)
         limits, size = band.settings, waiting.size_bytes
-        if len(band) + 1 > limits.max_requests or band.bytes + size > limits.max_bytes:
+        if len(band) + 1 > limits.max_requests or band.size_bytes + size > limits.max_bytes:
             return None
         most, largest = self.settings.max_requests, self.settings.max_bytes
         count = 0 if most is None else self._queued + 1 - most

@@ -239,7 +239,7 @@ class Queue(RuleBasedStateMachine):
     @invariant()
     def the_books_balance(self) -> None:
         assert len(self.controller) == len(self.model) <= 12
-        assert self.controller.bytes == sum(w.size_bytes for w in self.model) <= 50
+        assert self.controller.size_bytes == sum(w.size_bytes for w in self.model) <= 50
         assert set(self.controller) == set(self.model)
 
     @invariant()

@@ -201,7 +201,7 @@ def test_a_band_is_a_sorted_list_with_exact_removal(steps: list[tuple[float, boo
             gone = dice.choice(model)
             model.remove(gone)
             band.remove(gone[2])
-        assert (len(band), band.bytes) == (len(model), len(model))
+        assert (len(band), band.size_bytes) == (len(model), len(model))
 
     assert [band.take() for _ in model] == [waiting for *_, waiting in sorted(model, key=lambda each: each[:2])]
     assert band.flows == {}
