@@ -37,7 +37,7 @@ _REFERENCES: Mapping[str, Any] = {
 FLOW_POLICIES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "none": _with_flow(queues=False),
-        "endpoint-picker": _with_flow({"type": "utilization-detector"}, _STRICT),
+        "utilization": _with_flow({"type": "utilization-detector"}, _STRICT),
         "strict": _with_flow(_COUNTED, _HELD_BACK, _STRICT, **_REFERENCES),
         "default": _with_flow(_COUNTED, _HELD_BACK, **_REFERENCES),
     }
@@ -46,7 +46,8 @@ FLOW_POLICIES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 * `none`: the gate ``flowControl`` is off, the Endpoint Picker's default. Nothing queues; priorities below 0 are refused
   while the engines' queues and caches are full.
-* `endpoint-picker`: its flow control with its own defaults: the engines' reports say when to stop, order is strict.
+* `utilization`: the Endpoint Picker's default detector in this dispatcher: the engines' reports say when to stop, one
+  scrape later than it was time; order is strict.
 * `default`: 64 requests on an endpoint in the mean, of which the lowest band may use three tenths; lower bands age.
 * `strict`: the same, without ageing.
 """
