@@ -7,9 +7,9 @@
             placement.first_token()
             …                                               # leaving, in whatever way, gives the place back
 
-Everything is decided by the dispatcher inside; here is only who waits for what. After each call the events are
-drained, whoever they are about is woken, and one timer of the loop stands for `Dispatcher.next_timer`. Nobody polls: a
-waiting request is one future, and costs nothing until something happens to it.
+Everything is decided by the dispatcher inside; here is only who waits for what. Once in each turn of the loop in which
+something was said to it, its events are drained, whoever they are about is woken, and one timer of the loop stands for
+`Dispatcher.next_timer`. Nobody polls: a waiting request is one future, and costs nothing until something happens to it.
 
 It belongs to one event loop and its thread; from another thread, go through ``loop.call_soon_threadsafe``.
 """
@@ -51,6 +51,7 @@ class AsyncDispatcher:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0  # on our clock, not on the loop's
         self._drained: asyncio.Event | None = None
+        self._is_planned = False  # that the news are read before this turn of the loop is over
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
@@ -77,26 +78,26 @@ class AsyncDispatcher:
     ) -> Endpoint:
         """Add an endpoint, or announce it again; requests that wait for one are placed."""
         endpoint = self.dispatcher.add_endpoint(name, address, labels=labels, rank=rank, now=self._clock())
-        self._follow_up()
+        self._plan()
         return endpoint
 
     def remove_endpoint(self, name: str) -> Endpoint:
         """Remove an endpoint; what is in flight there has ended in error."""
         endpoint = self.dispatcher.remove_endpoint(name, now=self._clock())
-        self._follow_up()
+        self._plan()
         return endpoint
 
     def update(self, name: str, facts: Mapping[str, Any]) -> None:
         """Record facts about an endpoint; requests that waited for these are placed."""
         self.dispatcher.update(name, facts, now=self._clock())
-        self._follow_up()
+        self._plan()
 
     # --- configuration and the end ---------------------------------------------------------------------------------
 
     def reload(self, config: Config) -> int:
         """Put another configuration in force, whole or not at all; return its generation."""
         generation = self.dispatcher.reload(config, now=self._clock())
-        self._follow_up()
+        self._plan()
         return generation
 
     async def drain(self, *, grace: float = 0.0) -> None:
@@ -130,8 +131,26 @@ class AsyncDispatcher:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
+    def _plan(self) -> None:
+        """Follow up on everything that happens in this turn of the loop, at once and together."""
+        if self._is_planned:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # facts that come in before the loop runs: nobody waits yet, and the first who does will see to it
+        self._is_planned = True
+        loop.call_soon(self._follow_up)
+
     def _follow_up(self) -> None:
         """Wake whom the dispatcher has news for, and see that it is called again when it wants to be."""
+        self._is_planned = False
+        self._read_news()
+        if self._drained is not None and self.dispatcher.drained:
+            self._drained.set()
+        self._arm()
+
+    def _read_news(self) -> None:
         while (event := self.dispatcher.next_event()) is not None:
             placement = self._placements.get(event.ticket)
             if placement is None:
@@ -144,23 +163,16 @@ class AsyncDispatcher:
                     placement._refuse(rejection)
                 case Evicted(rejection=rejection):
                     placement._evict(rejection)
-        if self._drained is not None and self.dispatcher.drained:
-            self._drained.set()
-        self._arm()
 
     def _arm(self) -> None:
         """Arm the loop's timer, unless it fires early enough as it is: firing early costs less than arming anew."""
         due = self.dispatcher.next_timer()
         if due is None or self._is_closed or (self._timer is not None and self._timer_due <= due):
             return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return  # facts that come in before the loop runs: nobody waits yet, and the first who does will arm it
         if self._timer is not None:
             self._timer.cancel()
         self._timer_due = due
-        self._timer = loop.call_later(max(due - self._clock(), 0.0), self._ring)
+        self._timer = asyncio.get_running_loop().call_later(max(due - self._clock(), 0.0), self._ring)
 
     def _ring(self) -> None:
         self._timer = None
@@ -230,7 +242,8 @@ class Placement:
             raise LifecycleError(f"request '{self.request.id}' was entered before; 'place' it again")
         self._ticket = router.dispatcher.submit(self.request, now=router._clock(), subset=self._subset, n=self._n)
         router._placements[self._ticket] = self
-        router._follow_up()
+        router._read_news()
+        router._plan()
         if self._decision is None and self._rejection is None:
             await self._wait()
         if self._rejection is not None:
@@ -264,7 +277,7 @@ class Placement:
         router = self._router
         self._has_begun = True
         router.dispatcher.first_token(self._entered, now=router._clock())
-        router._follow_up()
+        router._plan()
         return True
 
     def touch(self) -> bool:
@@ -282,7 +295,7 @@ class Placement:
             return False
         router = self._router
         moved = router.dispatcher.retry(self._entered, now=router._clock())
-        router._follow_up()
+        router._plan()
         if moved is None:
             return False
         self._decision = moved
@@ -311,7 +324,7 @@ class Placement:
             router.dispatcher.cancel(ticket, now=router._clock())
         else:
             router.dispatcher.finish(ticket, now=router._clock(), outcome=outcome)
-        router._follow_up()
+        router._plan()
 
     def _assign(self, decision: Decision) -> None:
         self._decision = decision

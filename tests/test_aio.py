@@ -218,11 +218,12 @@ def test_cancelled_in_the_same_turn_in_which_it_was_placed() -> None:
         async with router.place(Request("holder")):
             waiter = asyncio.create_task(hold(router, 1.0, "waiter"))
             await turns()
-        assert router.dispatcher.in_flight == 1  # the waiter's, already
-
-        waiter.cancel()
+        seen: list[int] = []
+        loop().call_soon(lambda: seen.append(router.dispatcher.in_flight))  # after its place was found for the waiter,
+        loop().call_soon(waiter.cancel)  # before the waiter has a turn
         await turns()
 
+        assert seen == [1]
         assert waiter.cancelled()
         assert is_clean(router)
 
