@@ -151,9 +151,14 @@ class PrefixIndex:
         slot = self._slots.get(endpoint)
         return 0 if slot is None else self._tree.clear(slot)
 
-    def shrink(self, endpoint: Endpoint, blocks: int) -> None:
+    def resize(self, endpoint: Endpoint, blocks: int) -> None:
         """Set the capacity of an endpoint to `blocks` and evict what is too much. O(nodes evicted)."""
         self._tree.resize(self._slots[endpoint], blocks)
+
+    def capacity(self, endpoint: Endpoint) -> int:
+        """Return how many blocks an endpoint may hold. O(1)."""
+        slot = self._slots.get(endpoint)
+        return 0 if slot is None else self._tree.capacity(slot)
 
     def size(self, endpoint: Endpoint) -> int:
         """Return how many blocks an endpoint holds. O(1)."""

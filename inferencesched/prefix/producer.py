@@ -83,7 +83,7 @@ class ApproxPrefixCacheProducer(Observer):
 
     def __attrs_post_init__(self) -> None:
         self._index = PrefixIndex(max_memory_mb=self.max_memory_mb, capacity=self.lru_capacity_per_server)
-        self._calibration = Calibration(self._halve)
+        self._calibration = Calibration(cut_down=self._halve, let_grow=self._double)
         self._set_block(self._configured_block)
 
     # --- producing -------------------------------------------------------------------------------------------------
@@ -134,8 +134,8 @@ class ApproxPrefixCacheProducer(Observer):
         """Compare what was predicted for a placement with what the engine says it had in cache (see `accuracy`).
 
         An endpoint that keeps having less than half of what is predicted has its entries halved, and its predictions
-        discounted while that does not help. A decision without a prediction, or an endpoint that is gone, teaches
-        nothing.
+        discounted while that does not help; when they hold again, it may hold more again. A decision without a
+        prediction, or an endpoint that is gone, teaches nothing.
         """
         endpoint, chosen = decision.endpoint, decision.passes[decision.primary]
         row = next((row for row in chosen.picked if chosen.kept.endpoint(row) == endpoint), None)
@@ -235,7 +235,10 @@ class ApproxPrefixCacheProducer(Observer):
                 self._index.add(endpoint, int(capacity))
 
     def _halve(self, endpoint: Endpoint) -> None:
-        self._index.shrink(endpoint, max(1, self._index.size(endpoint) // 2))
+        self._index.resize(endpoint, max(1, self._index.size(endpoint) // 2))
+
+    def _double(self, endpoint: Endpoint) -> None:
+        self._index.resize(endpoint, min(2 * self._index.capacity(endpoint), self.lru_capacity_per_server))
 
 
 def _same_space(one: Request, other: Request) -> bool:

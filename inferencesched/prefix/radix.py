@@ -174,6 +174,10 @@ class RadixTree:
         self._max_bytes = max_bytes
         self._give_back()
 
+    def capacity(self, slot: int) -> int:
+        """Return how many blocks an endpoint may hold. O(1)."""
+        return self._capacities[slot]
+
     def size(self, slot: int) -> int:
         """Return how many blocks an endpoint holds. O(1)."""
         return self._sizes[slot]

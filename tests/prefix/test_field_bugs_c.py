@@ -337,7 +337,7 @@ def test_c17_the_reported_hit_is_the_run_from_the_first_block() -> None:
     keys = producer._keys(request)
     producer.index.insert(keys, a)
     producer.index.insert(keys, b)
-    producer.index.shrink(a, 3)
+    producer.index.resize(a, 3)
 
     assert matched(scheduler, producer, request.prompt) == [3, 8]
     assert matched(scheduler, producer, text(1, of="x") + text(7, of="b")) == [0, 0]
