@@ -52,6 +52,7 @@ _WITHOUT_PLACE_IN_LINE = {
     Refusal.QUEUE_FULL_WITHOUT_ENDPOINTS,
     Refusal.EXPIRED_WITHOUT_ENDPOINTS,
     Refusal.SHED,
+    Refusal.SHUTTING_DOWN,
     Refusal.INTERNAL,
 }
 
@@ -77,6 +78,7 @@ class _Placed:
 
     ticket: Ticket
     state: State
+    model: str
     priority: int
     leases: tuple[Lease, ...]
     decision: Decision | None
@@ -122,6 +124,7 @@ class Dispatcher:
         self._rate = DrainRate()
         self._evictor = Evictor()
         self._closing_at: float | None = None
+        self.controller: FlowController | None = None
         self._install(Settings() if flow is None else flow, now=0.0)
 
     @classmethod
@@ -434,7 +437,7 @@ class Dispatcher:
             outcome = attrs.evolve(outcome, retry_after=retry_after(wait, request.id))
             return Rejected(request.id, outcome, ticket, waited)
         kept = request if outcome.fallbacks else None
-        placed = _Placed(ticket, State.PLACED, request.priority, outcome.leases, outcome, kept)
+        placed = _Placed(ticket, State.PLACED, request.model, request.priority, outcome.leases, outcome, kept)
         self._live.add(placed)
         self._rate.count(now=self._now)
         self._meter.load_changed()
@@ -475,7 +478,7 @@ class Dispatcher:
             placed = self._live[number]
             assert isinstance(placed, _Placed)
             placed.state = after(placed.state, Step.EVICT)
-            stub = Request(placed.ticket.request_id, placed.leases[0].stage, priority=placed.priority)
+            stub = Request(placed.ticket.request_id, placed.model, priority=placed.priority)
             rejection = self._rejection(stub, Refusal.EVICTED, self._seconds_for(len(controller)))
             self.scheduler.tell("evicting", stub.id, placed.leases[0].endpoint, now=self._now)
             self._events.append(Evicted(stub.id, rejection, placed.ticket))
@@ -489,14 +492,10 @@ class Dispatcher:
 
     def _refuse(self, request: Request, ticket: Ticket, why: Refusal, *, waited: float = 0.0) -> None:
         position = eta = None
-        if why is Refusal.SHUTTING_DOWN:
-            eta, wait = None, SHORTEST
-        elif why in _WITHOUT_PLACE_IN_LINE or self.controller is None:
-            wait = None
-        else:
+        if self.controller is not None and why not in _WITHOUT_PLACE_IN_LINE:
             position = self.controller.ahead_of(request.priority)
-            wait = eta = self._seconds_for(position)
-        rejection = self._rejection(request, why, wait)
+            eta = self._seconds_for(position)
+        rejection = self._rejection(request, why, SHORTEST if why is Refusal.SHUTTING_DOWN else eta)
         self.scheduler.tell("rejected", request, rejection, now=self._now)
         self._events.append(Rejected(request.id, rejection, ticket, waited, position, eta))
 
@@ -536,17 +535,16 @@ class Dispatcher:
     def _install(self, flow: Settings | LegacyAdmission, *, now: float) -> None:
         """Put a flow control in force; whoever waits goes on waiting, or goes to its place where nothing waits."""
         self._now = now
-        queued = list(getattr(self, "controller", None) or ())
         slow_start = flow.tuning.slow_start_seconds if isinstance(flow, Settings) else 0.0
         self._meter = Meter(flow.detector, slow_start=slow_start, guard=self._guarded)
         for endpoint in self.scheduler.table.endpoints:
             self._meter.gauge.joined(endpoint, now=now - slow_start)
         self.flow = flow
-        if isinstance(flow, Settings) and getattr(self, "controller", None) is not None:
-            assert self.controller is not None
+        if isinstance(flow, Settings) and self.controller is not None:
             self.controller.reconfigure(flow)
             return
-        self.controller: FlowController | None = None
+        queued = list(self.controller or ())
+        self.controller = None
         if isinstance(flow, Settings):
             self.controller = FlowController(flow, self._guarded)
             self.controller.patience.watch(has_endpoints=len(self.scheduler.table) > 0, now=now)
