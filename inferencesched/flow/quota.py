@@ -28,6 +28,7 @@ import attrs
 from sortedcontainers import SortedList
 
 from inferencesched.decision import Rejection
+from inferencesched.flow.retry import retry_after
 from inferencesched.request import Request
 
 __all__ = ["Bucket", "Charge", "Exceeded", "Limits", "MemoryStore", "Quota", "Reservation", "Store"]
@@ -149,7 +150,7 @@ class Exceeded:
     message: str
 
     def rejection(self, request: Request, *, generation: int, now: float) -> Rejection:
-        """Return what to answer: 429 ``rejected-quota``."""
+        """Return what to answer: 429 ``rejected-quota``, the wait with jitter as in every refusal."""
         return Rejection(
             request.id,
             request.model,
@@ -157,7 +158,7 @@ class Exceeded:
             429,
             transient=self.retry_after is not None,
             message=self.message,
-            retry_after=None if self.retry_after is None else max(self.retry_after, 1.0),
+            retry_after=None if self.retry_after is None else retry_after(self.retry_after, request.id),
             generation=generation,
             now=now,
         )

@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 
 from inferencesched import Profile, Registry, Rejection, Request, Scheduler
 from inferencesched.apis import REASON_HEADER, RETRY_AFTER_MOST, ErrorAnswer, anthropic_error, openai_error
+from inferencesched.flow.outcomes import ANSWERS, Refusal, refuse
 
 RENDERERS = (openai_error, anthropic_error)
 
@@ -73,6 +74,20 @@ def test_f1_every_outcome_has_one_status_reason_and_retry_hint(
     assert openai.headers.get("retry-after") == seconds
     assert openai.headers.get("x-should-retry") == ("false" if retry_after is None else None)
     assert (openai.body["error"]["type"], anthropic.body["error"]["type"]) == types
+
+
+@pytest.mark.parametrize("why", Refusal)
+def test_f1_flow_control_never_says_anything_that_clients_do_not_understand(why: Refusal) -> None:
+    """Each of its refusals has a sentence of its own reason, and is tried again exactly if that can help."""
+    rejection = refuse(Request("r", "m", "secret"), why, retry_after=3.5, generation=1, now=0.0, detail="8 of 8")
+    answer = openai_error(rejection)
+
+    assert answer.status == ANSWERS[why].http_status
+    assert answer.headers.get(REASON_HEADER, "") == ANSWERS[why].reason
+    assert answer.headers.get("x-should-retry", "true") == ("true" if ANSWERS[why].transient else "false")
+    assert does_openai_retry(answer) == ANSWERS[why].transient
+    assert "8 of 8" not in answer.content.decode()
+    assert (why is Refusal.INTERNAL) == ("failed" in answer.body["error"]["message"])
 
 
 def test_f7_bodies_have_the_shape_of_their_api() -> None:
