@@ -42,23 +42,23 @@ class Meter:
         self._slow_start = slow_start
         self._fresh_for: float | None = getattr(detector, "fresh_for", None)
         self._counts = any(name.startswith("in_flight_") for name in getattr(detector, "consumes", ()))
-        self._read_at: float | None = None
+        self._holds = False
+        self._look: float | None = None  # when time alone may change the last reading
 
     def facts_changed(self) -> None:
         """Facts, or the fleet, are not what they were."""
-        self._read_at = None
+        self._holds = False
 
     def load_changed(self) -> None:
         """Something was placed, or has ended."""
         if self._counts:
-            self._read_at = None
+            self._holds = False
 
     def read(self, candidates: Callable[..., EndpointBatch], *, now: float) -> Saturation | None:
         """Return how full the pool is; `candidates` is asked for it only if the last reading no longer holds."""
-        look = self.next_look()
-        if self._read_at is None or (look is not None and now >= look):
+        if not self._holds or (self._look is not None and now >= self._look):
             self.last = self.read_these(candidates(now=now))
-            self._read_at = now
+            self._holds, self._look = True, self._next_look(now)
         return self.last
 
     def read_these(self, endpoints: EndpointBatch) -> Saturation | None:
@@ -68,12 +68,13 @@ class Meter:
 
     def next_look(self) -> float | None:
         """Return when the reading may change by the mere passing of time; None for never."""
-        if self._read_at is None or self.last is None:
-            return None
+        return self._look if self._holds else None
+
+    def _next_look(self, now: float) -> float | None:
         waits = [] if self._fresh_for is None else [self._fresh_for]
-        if not self.gauge.settled(now=self._read_at):
+        if not self.gauge.settled(now=now):
             waits.append(self._slow_start / _RAMP_STEPS)
-        return self._read_at + min(waits) if waits else None
+        return now + min(waits) if waits and self.last is not None else None
 
     def _ask(self, endpoints: EndpointBatch) -> Any:
         detector = self.gauge.detector
