@@ -27,9 +27,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
 }
 """The least that has to be configured, for those types that cannot do without."""
 
-KNOWN: dict[str, dict[str, str]] = {
-    "approx-prefix-cache-producer": {"order": "takes the block size of the first endpoint, as upstream does"},
-}
+KNOWN: dict[str, dict[str, str]] = {}
 """Clauses that a built-in breaks, and why."""
 
 DECIDERS = {"always-disagg-pd-decider": Registry().create("always-disagg-pd-decider")}
