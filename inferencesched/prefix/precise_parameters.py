@@ -92,7 +92,7 @@ class KvBlockIndex:
     in_memory_config: InMemory = attrs.field(factory=InMemory)
     cost_aware_memory_config: CostAwareMemory | None = None
     enable_metrics: bool = False
-    metrics_logging_interval: str = "0s"
+    metrics_logging_interval: str | int = "0s"  # Go marshals a duration as nanoseconds
 
 
 @attrs.frozen
