@@ -176,9 +176,9 @@ class KeyArena:
             used[address // self._segment_keys] += count
         assert used == self._used, "the live keys of a segment are miscounted"
         assert sum(used) == self._live, "the live keys are miscounted"
-        for segment in self._empty:
-            assert not used[segment], "a segment counted as empty is in use"
-        assert len(set(self._empty)) == len(self._empty), "a segment is listed as empty twice"
+        idle = sorted(self._empty + self._gone)
+        writing = self._writing()
+        assert idle == [each for each, keys in enumerate(used) if not keys and each != writing], "a segment is lost"
 
     def _writing(self) -> int | None:
         """The segment that is being written, or None between two."""

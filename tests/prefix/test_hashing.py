@@ -47,6 +47,18 @@ def test_a_run_in_the_middle_is_a_slice_of_all_keys(start: int, stop: int) -> No
     assert keys[start:stop] == keys[:][start:stop]
 
 
+@given(st.lists(st.integers(0, 511), min_size=1, max_size=8), st.integers(0, 512))
+def test_a_run_does_not_depend_on_what_was_asked_before(order: list[int], start: int) -> None:
+    """An insertion asks for the run behind what the match before it asked for, and the same object answers both."""
+    content = bytes(range(256)) * 256
+    keys = PrefixKeys(content, width=128)
+    for index in order:
+        keys[index]
+
+    assert keys[start:] == PrefixKeys(content, width=128)[start:]
+    assert keys[order[-1] + 1 :] == PrefixKeys(content, width=128)[order[-1] + 1 :]
+
+
 def test_a_tail_shorter_than_a_block_has_no_key() -> None:
     """Nine bytes are two blocks of four."""
     assert len(PrefixKeys(b"123456789", width=4)) == 2

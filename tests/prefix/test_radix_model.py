@@ -12,7 +12,7 @@ from inferencesched.prefix.radix import UNLIMITED, RadixTree
 from tests.prefix.naive import NaiveIndex
 
 LONG = os.environ.get("PREFIX_STEPS") == "long"
-STEPS = settings(max_examples=2000 if LONG else 150, stateful_step_count=120 if LONG else 60, deadline=None)
+STEPS = settings(max_examples=2000 if LONG else 100, stateful_step_count=120 if LONG else 50, deadline=None)
 
 # Two letters and few lengths: prompts share prefixes, part, end inside runs and repeat all the time.
 short = st.lists(st.sampled_from([b"\0", b"\1"]), min_size=1, max_size=10).map(b"".join)
@@ -36,6 +36,8 @@ class TreeMachine(RuleBasedStateMachine):
     @initialize(segment=st.sampled_from([16, 32, 4096]), max_run=st.sampled_from([1, 2, 3, None]))
     def begin(self, segment: int, max_run: int | None) -> None:
         self.tree = RadixTree(segment_keys=segment, max_run=max_run)
+        for _ in range(2):
+            self.open(UNLIMITED)
 
     def slot(self, pick: int) -> int:
         return sorted(self.model.held)[pick % len(self.model.held)]
