@@ -408,6 +408,8 @@ class Scheduler:
                 break
             for name in fresh:
                 passes[name] = setup.profiles[name].place(request, batch, self._rng, n=n, guard=guard)
+            if len(passes) == len(names):
+                break  # nothing is left to choose
             picked = {name: each.endpoints[0] for name, each in passes.items() if each.picked}
             request = attrs.evolve(request, attributes={**request.attributes, "picked": picked})
         conclusion = guard.call(handler.name, "profile-handler", handler.plugin.conclude, request, passes)
