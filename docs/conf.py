@@ -20,5 +20,6 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 default_role = "code"  # docstrings quote names as `name`, as the pages do
 
 # References to our own names must resolve. Foreign ones cannot: the build needs no network, so it has no inventories.
-# A type variable (one capital) has nothing to say for itself.
-nitpick_ignore_regex = [("py:.*", r"(?!inferencesched\b).*|.*\.[A-Z]")]
+# A type variable (one capital) has nothing to say for itself, and what has an underscore is nobody's business.
+nitpick_ignore_regex = [("py:.*", r"(?!inferencesched\b).*|.*\.[A-Z]|.*\._\w+")]
+suppress_warnings = ["misc.highlighting_failure"]  # Mermaid is drawn where pages are read, not coloured here

@@ -9,6 +9,7 @@ role promises. What is said of a plugin is what
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -17,6 +18,7 @@ from inferencesched.cli.descriptions import LABELS, to_dict
 from inferencesched.registry import PluginType
 from inferencesched.testing import CONTRACTS
 
+LABELLED = ("Formula:", "Unknown:", "Source:")
 PLACEHOLDER = re.compile(r"^<!-- (plugins|columns|clauses)(?:: ([\w-]+))? -->$", re.MULTILINE)
 
 
@@ -82,6 +84,21 @@ def fill_in(app: Sphinx, _page: str, source: list[str]) -> None:
         source[0] = PLACEHOLDER.sub(lambda match: make[match[1]](match[2]), source[0])
 
 
+def part(*event: Any) -> None:
+    """Make a paragraph of each labelled part of a plugin's docstring: a hanging indent means something else here."""
+    lines: list[str] = event[-1]
+    parted: list[str] = []
+    labelled = False
+    for line in lines:
+        if line.startswith(LABELLED):
+            parted.append("")
+        labelled = line.startswith(LABELLED) or (labelled and line.startswith(" "))
+        parted.append(line.strip() if labelled else line)
+    lines[:] = parted
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", fill_in)
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", part, priority=400)  # before Google sections are read
