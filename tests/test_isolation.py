@@ -229,3 +229,35 @@ def test_the_hosts_own_mistakes_are_not_swallowed() -> None:
 
     with pytest.raises(LifecycleError):
         scheduler.update("nobody", {}, now=0.0)
+
+
+def test_h11_one_slow_producer_does_not_consume_anothers_budget() -> None:
+    """Budgets are per call: what the slow one made is discarded, what the next one made is there."""
+
+    class Slow(Flaky):
+        produces = ("slow",)
+
+    time = 0.0
+
+    def take(seconds: float) -> None:
+        nonlocal time
+        time += seconds
+
+    class Taking(Flaky):
+        def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
+            take(0.4)
+            return super().produce(request, endpoints)
+
+    class TakingLong(Slow):
+        def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
+            take(9.0)
+            return {"slow": np.ones(len(endpoints))}
+
+    isolation = Isolation(stopwatch=lambda: time, budget=0.5)
+    profile = Profile(producers=[TakingLong(), Taking()], picker=create("max-score-picker"))
+    decision = scheduler_of(profile, isolation=isolation).schedule(Request("r"), now=0.0)
+
+    assert isinstance(decision, Decision)
+    assert [skip.plugin for skip in decision.skipped] == ["TakingLong"]
+    assert "slow" not in decision.passes["default"].candidates
+    assert decision.passes["default"].candidates["made"].tolist() == [1.0, 1.0]
