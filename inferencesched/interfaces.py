@@ -6,8 +6,8 @@ positional-only, so authors name them as they like; they are few and are objects
 the signature.
 
 One verb per role: an annotator *annotates*, a producer *produces*, a filter *keeps*, a scorer *scores*, a picker
-*picks*, a profile handler *chooses* profiles and *concludes*, a decider *disaggregates*; an observer is *told*, in the
-past tense.
+*picks*, a profile handler *chooses* profiles and *concludes*, a decider *disaggregates*; a source is *opened*, an
+extractor *extracts*; an observer is *told*, in the past tense.
 
 What holds for all of them:
 
@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
@@ -50,17 +51,21 @@ __all__ = [
     "Annotator",
     "Conclusion",
     "Decider",
+    "Extractor",
     "FairnessPolicy",
     "Filter",
+    "Fleet",
     "FlowTuning",
     "Observer",
     "OrderingPolicy",
     "Picker",
     "Producer",
     "ProfileHandler",
+    "Reading",
     "Responder",
     "SaturationDetector",
     "Scorer",
+    "Source",
     "Stateful",
     "Turns",
     "UsageLimitPolicy",
@@ -348,6 +353,91 @@ class Stateful(Protocol):
         ...
 
 
+class Fleet(Protocol):
+    """What a host lends its sources: the endpoints, and where facts about them go. It knows the time; they need not."""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Those present now. A source looks again whenever it acts: what joins or leaves is found by comparing."""
+        ...
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that somebody reads; what is not among them need not be brought."""
+        ...
+
+    def add_endpoint(self, name: str, address: str, /, *, labels: Mapping[str, str], rank: int = 0) -> Endpoint:
+        """Add an endpoint, or announce it again (see `Scheduler.add_endpoint`)."""
+        ...
+
+    def remove_endpoint(self, name: str, /) -> None:
+        """Remove an endpoint.
+
+        Raises:
+            LifecycleError: there is none of that name.
+        """
+        ...
+
+    def update(self, name: str, facts: Mapping[str, Any], /) -> None:
+        """Record facts about one endpoint, observed now (see `EndpointTable.update`); None makes a fact unknown.
+
+        Raises:
+            LifecycleError: there is no endpoint of that name.
+        """
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Brings facts or endpoints from outside (upstream: DataSource, EndpointDiscovery).
+
+    The only role that does input and output: a host opens it inside its event loop, and it works there until it is
+    left. It takes facts to the `Fleet` and never fails a request; what it cannot bring stays unknown and grows old.
+    `Config.sources` gives those of a configuration.
+
+    Optional methods: ``read_by(extractors) -> Source`` – the same source, its payloads read by these extractors (those
+    that ``dataLayer.sources`` lists under it). ``explain(endpoint, column) -> str | None`` – by the endpoint's name,
+    why the source could not bring a column lately, in words for `inferencesched.signals.blind_spots`.
+    Optional attributes: ``extractors: tuple[str, ...]`` – types of the extractors it is read by where none are listed.
+    """
+
+    def open(self, fleet: Fleet, /) -> AbstractAsyncContextManager[Any]:
+        """Return a context that works while it is entered. Entering does not wait for endpoints to answer.
+
+        May be called again after the context was left, with the same fleet or another one.
+
+        Raises (on entering):
+            ConfigError: what it needs from the start is not there (a file of endpoints).
+        """
+        ...
+
+
+@attrs.frozen
+class Reading:
+    """What an extractor found in one payload.
+
+    Attributes:
+        facts: numbers, or sets of strings, by column.
+        absent: the columns that were asked for and should have been there → why they were not.
+    """
+
+    facts: Mapping[str, Any] = attrs.field(factory=dict)
+    absent: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """Reads facts off what a source brought (upstream: Extractor)."""
+
+    def extract(self, endpoint: Endpoint, payload: bytes, columns: Collection[str], /) -> Reading:
+        """Return the facts among `columns` that the payload has.
+
+        Called once per payload and endpoint, some twenty times a second: look for what is asked for, parse no more. A
+        payload that makes no sense has everything absent; nothing is raised for it.
+        """
+        ...
+
+
 _METHOD_OF_ROLE = {
     "filter": "keep",
     "scorer": "score",
@@ -362,6 +452,8 @@ _METHOD_OF_ROLE = {
     "usage-limit-policy": "ceilings",
     "saturation-detector": "load",
     "flow-tuning": "lets_by",
+    "source": "open",
+    "extractor": "extract",
 }
 
 

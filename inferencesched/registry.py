@@ -26,7 +26,7 @@ from inferencesched.interfaces import roles_of
 from inferencesched.parameters import Parameter, construct, parameters_of
 from inferencesched.profile import Named
 
-__all__ = ["BUILT_IN", "DEPRECATED", "GROUP", "NOT_YET", "REFUSED", "PluginType", "Registry"]
+__all__ = ["BUILT_IN", "COMES_WITH", "DEPRECATED", "GROUP", "NOT_YET", "REFUSED", "PluginType", "Registry"]
 
 GROUP = "inferencesched.plugins"
 
@@ -167,6 +167,23 @@ NOT_YET: Mapping[str, str] = MappingProxyType(
 )
 """Types of the Endpoint Picker that nothing implements here yet → their role. A configuration may declare them and is
 told that they have no effect; whoever implements one lists it in `BUILT_IN`, or offers it as an entry point."""
+
+COMES_WITH: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(
+        (
+            "core-metrics-extractor",
+            "dcgm-data-source",
+            "dcgm-extractor",
+            "file-discovery",
+            "kv-events-source",
+            "metrics-data-source",
+            "models-data-extractor",
+            "models-data-source",
+        ),
+        "inferencesched-sources",
+    )
+)
+"""Types that a distribution of ours implements → that distribution, to be named where it is not installed."""
 
 
 @attrs.frozen

@@ -112,6 +112,11 @@ class Scheduler:
         return self._setup.profiles
 
     @property
+    def plugins(self) -> tuple[Named, ...]:
+        """Every plugin in force, each once: those of the profiles, the handler, and those that stand in no profile."""
+        return self._setup.plugins
+
+    @property
     def isolation(self) -> Isolation:
         """What keeps a bad plugin from failing a request; a machine built on this one calls its plugins through it."""
         return self._isolation

@@ -18,9 +18,11 @@ from inferencesched.config.producers import add_producers, check_producer_names
 from inferencesched.config.profiles import choose_handler, gather, make_profiles
 from inferencesched.config.references import check_references
 from inferencesched.config.schema import DataLayer, FlowControl, PickerConfig, RequestHandler
+from inferencesched.config.sources import sources_of
 from inferencesched.config.writing import write
 from inferencesched.errors import Problem
 from inferencesched.flow.settings import LegacyAdmission, Settings
+from inferencesched.interfaces import Source
 from inferencesched.profile import Named, Profile
 from inferencesched.registry import Registry
 from inferencesched.scheduler import Scheduler
@@ -79,6 +81,19 @@ class Config:
         own = assemble(self._spec, self._registry, [], [])
         make = settings if self.gates["flowControl"] else admission
         return make(own.flow_control, own._declared, self._registry)
+
+    def sources(self, scheduler: Scheduler) -> tuple[Source, ...]:
+        """Return what brings facts and endpoints to a scheduler that this configuration is in force in.
+
+        A host opens each of them in its event loop, and closes them before it puts another configuration in force.
+        Those listed under ``dataLayer`` are among them, the engines' metrics unless ``injectDefaults`` is off, and the
+        engines' cache events where a `precise-prefix-cache-producer` needs them, declared or not.
+
+        Raises:
+            ConfigError: the distribution that one of them comes with is not installed.
+        """
+        plugins = {named.name: named.plugin for named in scheduler.plugins}
+        return sources_of(self.data_layer, plugins, self._declared.types, self._registry)
 
     def apply_to(self, scheduler: Scheduler, *, now: float) -> int:
         """Put this configuration in force in a running scheduler, and return the new generation.

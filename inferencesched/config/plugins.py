@@ -16,7 +16,7 @@ from inferencesched.errors import ConfigError, PluginError, Problem, near_miss
 from inferencesched.interfaces import roles_of
 from inferencesched.parameters import references_in
 from inferencesched.profile import Named
-from inferencesched.registry import DEPRECATED, NOT_YET, REFUSED, PluginType, Registry
+from inferencesched.registry import COMES_WITH, DEPRECATED, NOT_YET, REFUSED, PluginType, Registry
 
 __all__ = ["Declared", "build_plugins"]
 
@@ -133,10 +133,16 @@ def _find(
     elif name in REFUSED:
         problems.append(Problem(at, f"'{name}' is not supported: {REFUSED[name]}"))
     elif name in NOT_YET:
-        warnings.append(Problem(at, f"'{name}' ({NOT_YET[name]}) is declared but has no effect yet"))
+        warnings.append(Problem(at, f"'{name}' ({NOT_YET[name]}) is declared but has no effect yet{_remedy(name)}"))
+    elif name in COMES_WITH:
+        problems.append(Problem(at, f"'{name}' comes with '{COMES_WITH[name]}', which is not installed"))
     else:
         problems.append(Problem(at, f"unknown plugin type '{name}'{near_miss(name, [*registry.types, *NOT_YET])}"))
     return None
+
+
+def _remedy(type: str) -> str:
+    return f"; it comes with '{COMES_WITH[type]}'" if type in COMES_WITH else ""
 
 
 def _in_order(found: Mapping[str, tuple[PluginEntry, PluginType]], problems: list[Problem]) -> Iterable[str]:

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from inferencesched import Registry
-from inferencesched.registry import NOT_YET, REFUSED
+from inferencesched.registry import COMES_WITH, NOT_YET, REFUSED
 from tests.config.short import load, profile, wrong
 
 
@@ -108,7 +108,7 @@ def test_a_type_that_will_not_be_built_is_refused_with_the_reason(type: str) -> 
     assert wrong(type) == {"plugins[0].type": f"'{type}' is not supported: {REFUSED[type]}"}
 
 
-@pytest.mark.parametrize("type", sorted(set(NOT_YET) - set(Registry().types)))
+@pytest.mark.parametrize("type", sorted(set(NOT_YET) - set(COMES_WITH)))
 def test_a_type_that_nothing_implements_yet_is_named_and_its_parameters_are_left_alone(type: str) -> None:
     config = load("queue-scorer", a(type, "mine", whatever={"is": "there"}))
 
@@ -116,6 +116,14 @@ def test_a_type_that_nothing_implements_yet_is_named_and_its_parameters_are_left
         f"'{type}' ({NOT_YET[type]}) is declared but has no effect yet"
     ]
     assert {"name": "mine", "type": type, "parameters": {"whatever": {"is": "there"}}} in config.to_mapping()["plugins"]
+
+
+def test_a_type_of_a_distribution_that_is_not_installed_is_named_with_it() -> None:
+    config = load("queue-scorer", "metrics-data-source", registry=Registry(installed=()))
+
+    assert [warning.message for warning in config.warnings] == [
+        "'metrics-data-source' (data-source) is declared but has no effect yet; it comes with 'inferencesched-sources'"
+    ]
 
 
 def test_an_old_name_is_the_new_type_and_is_told() -> None:
