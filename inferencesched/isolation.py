@@ -85,15 +85,14 @@ class Isolation(Strict):
 
     def call(self, plugin: str, role: str, function: Callable[..., T], /, *args: Any) -> T | None:
         """Return ``function(*args)``, or None when the plugin failed or is kept out; the reason is in `drain`."""
-        breaker = self._breakers.get(plugin) if self._breakers else None
-        if breaker is not None and self.now < breaker.closed_at:
-            self._skipped.append(Skip(plugin, role, f"breaker open after {breaker.faults} failures in a row"))
-            return None
+        breaker = None
+        if self._breakers:
+            breaker = self._breakers.get(plugin)
+            if breaker is not None and self.now < breaker.closed_at:
+                self._skipped.append(Skip(plugin, role, f"breaker open after {breaker.faults} failures in a row"))
+                return None
         try:
-            if self._stopwatch is None:
-                answer = function(*args)
-            else:
-                answer = self._timed(plugin, self._stopwatch, function, *args)
+            answer = function(*args) if self._stopwatch is None else self._timed(plugin, function, *args)
         except Exception as error:  # noqa: BLE001 — whatever it is, it is the plugin's
             self.fault(plugin, role, error)
             return None
@@ -133,7 +132,9 @@ class Isolation(Strict):
         self._skipped.clear()
         return skipped
 
-    def _timed(self, plugin: str, stopwatch: Callable[[], float], function: Callable[..., T], /, *args: Any) -> T:
+    def _timed(self, plugin: str, function: Callable[..., T], /, *args: Any) -> T:
+        stopwatch = self._stopwatch
+        assert stopwatch is not None
         start = stopwatch()
         answer = function(*args)
         took = stopwatch() - start

@@ -12,13 +12,15 @@ counting stands alone here, small enough to be proved:
 * A lease that nobody touched for `ttl` seconds is reaped: the backstop for a host that lost track.
 * ``audit()`` recomputes every counter from the open leases and compares: ``sum(counters) == open leases``.
 
-Counters are arrays by slot, one slot per endpoint instance, so that a pass reads them as columns. The ledger knows
-neither requests nor policies, and no clock: `now` is given.
+Counters are arrays by slot, one slot per endpoint instance, so that a pass reads them as columns. They are changed as
+Python's arrays and read through numpy's view of the same memory, each of which is the faster at its task. The ledger
+knows neither requests nor policies, and no clock: `now` is given.
 """
 
 from __future__ import annotations
 
 import math
+from array import array
 from collections import OrderedDict
 
 import attrs
@@ -45,6 +47,16 @@ class _Open:
     @property
     def tokens(self) -> float:
         return self.prefill_tokens + self.output_tokens
+
+
+@attrs.frozen(eq=False)
+class _Aligned:
+    """Some endpoints, the slot of each, and the counters of all slots as numpy sees them."""
+
+    endpoints: tuple[Endpoint, ...]
+    rows: NDArray[np.intp]
+    requests: FloatArray
+    tokens: FloatArray
 
 
 @attrs.frozen
@@ -92,11 +104,11 @@ class Ledger:
         self._ttl = ttl
         self._slots: dict[int, int] = {}  # endpoint instance → slot
         self._free: list[int] = []
-        self._requests: FloatArray = np.zeros(0)
-        self._tokens: FloatArray = np.zeros(0)
+        self._requests = array("d")  # slot → requests in flight
+        self._tokens = array("d")  # slot → tokens reserved
         # Ordered by last touch, oldest first: the reaper looks at the front only.
         self._open: OrderedDict[Lease, _Open] = OrderedDict()
-        self._aligned: tuple[tuple[Endpoint, ...], NDArray[np.intp]] | None = None  # rows of the last `columns`
+        self._aligned: _Aligned | None = None  # what the last `columns` was asked for
         self.reserved_total = 0
         self.released_total = 0
         self.reaped_total = 0
@@ -122,10 +134,10 @@ class Ledger:
             return
         if not self._free:
             size = len(self._requests)
-            self._free.extend(reversed(range(size, max(8, 2 * size))))
-            grown = np.zeros((2, max(8, 2 * size)))
-            grown[0, :size], grown[1, :size] = self._requests, self._tokens
-            self._requests, self._tokens = grown[0], grown[1]
+            more = max(8, size)
+            self._free.extend(reversed(range(size, size + more)))
+            self._requests = self._requests + array("d", bytes(8 * more))  # new arrays: views of the old may be about
+            self._tokens = self._tokens + array("d", bytes(8 * more))
         self._slots[endpoint.instance] = self._free.pop()
         self._aligned = None
 
@@ -162,13 +174,14 @@ class Ledger:
         slot = self._slots.get(endpoint.instance)
         if slot is None:
             raise LifecycleError(f"endpoint '{endpoint.name}' (instance {endpoint.instance}) is not in the ledger")
-        if not 0 <= prefill_tokens + output_tokens < math.inf or prefill_tokens < 0 or output_tokens < 0:
+        tokens = prefill_tokens + output_tokens
+        if not 0 <= tokens < math.inf or prefill_tokens < 0 or output_tokens < 0:
             raise ValueError(f"tokens must be finite and ≥ 0, got {prefill_tokens!r} and {output_tokens!r}")
         lease = Lease(request_id, endpoint, stage, prefill_tokens, output_tokens)
         # A lease is equal to itself alone: two streams with one request id have a lease each.
         self._open[lease] = _Open(slot, now, prefill_tokens, output_tokens)
         self._requests[slot] += 1.0
-        self._tokens[slot] += prefill_tokens + output_tokens
+        self._tokens[slot] += tokens
         self.reserved_total += 1
         return lease
 
@@ -183,9 +196,13 @@ class Ledger:
 
     def first_token(self, lease: Lease, *, now: float) -> bool:
         """Give back the prefill tokens: the prompt has been processed. Return whether this was the first time."""
-        if not self.touch(lease, now=now) or self._open[lease].started:
+        state = self._open.get(lease)
+        if state is None:
             return False
-        state = self._open[lease]
+        state.touched = now
+        self._open.move_to_end(lease)
+        if state.started:
+            return False
         self._tokens[state.slot] = max(0.0, self._tokens[state.slot] - state.prefill_tokens)
         state.prefill_tokens, state.started = 0.0, True
         return True
@@ -203,8 +220,9 @@ class Ledger:
 
     def next_timer(self) -> float | None:
         """Return when the oldest lease is due for the reaper, or None."""
-        oldest = next(iter(self._open.values()), None)
-        return None if oldest is None else oldest.touched + self._ttl
+        for oldest in self._open.values():
+            return oldest.touched + self._ttl
+        return None
 
     def reap(self, *, now: float) -> tuple[Lease, ...]:
         """Close and return the leases not heard of for `ttl` seconds. O(reaped)."""
@@ -224,7 +242,7 @@ class Ledger:
     def tokens(self, endpoint: Endpoint) -> float:
         """Return the tokens in flight on an endpoint instance; 0 if it has no account."""
         slot = self._slots.get(endpoint.instance)
-        return 0.0 if slot is None else float(self._tokens[slot])
+        return 0.0 if slot is None else self._tokens[slot]
 
     def columns(self, endpoints: tuple[Endpoint, ...]) -> dict[str, FloatArray]:
         """Return `in_flight_requests` and `in_flight_tokens` in the order of `endpoints`, as fresh arrays.
@@ -232,18 +250,21 @@ class Ledger:
         Raises:
             LifecycleError: one of them has no account.
         """
-        if self._aligned is None or self._aligned[0] is not endpoints:
+        if self._aligned is None or self._aligned.endpoints is not endpoints:
             try:
                 rows = np.array([self._slots[endpoint.instance] for endpoint in endpoints], np.intp)
             except KeyError as missing:
                 raise LifecycleError(f"endpoint instance {missing} is not in the ledger") from None
-            self._aligned = (endpoints, rows)
-        rows = self._aligned[1]
-        return {"in_flight_requests": self._requests[rows], "in_flight_tokens": self._tokens[rows]}
+            self._aligned = _Aligned(endpoints, rows, np.frombuffer(self._requests), np.frombuffer(self._tokens))
+        aligned = self._aligned
+        return {
+            "in_flight_requests": aligned.requests[aligned.rows],
+            "in_flight_tokens": aligned.tokens[aligned.rows],
+        }
 
     def audit(self) -> Audit:
         """Recompute every counter from the open leases and compare."""
-        requests, tokens = np.zeros_like(self._requests), np.zeros_like(self._tokens)
+        requests, tokens = [0.0] * len(self._requests), [0.0] * len(self._tokens)
         for state in self._open.values():
             requests[state.slot] += 1
             tokens[state.slot] += state.tokens
@@ -257,14 +278,15 @@ class Ledger:
                 problems.append(f"{name}: {self._tokens[slot]:g} tokens counted, {tokens[slot]:g} reserved")
             if self._requests[slot] < 0 or self._tokens[slot] < 0:
                 problems.append(f"{name}: below zero")
-        return Audit(len(self._open), int(self._requests.sum()), float(self._tokens.sum()), tuple(problems))
+        return Audit(len(self._open), int(sum(self._requests)), sum(self._tokens, 0.0), tuple(problems))
 
     def _close(self, lease: Lease) -> bool:
         state = self._open.pop(lease, None)
         if state is None:
             return False
-        self._requests[state.slot] -= 1.0
+        slot = state.slot
+        requests = self._requests[slot] = self._requests[slot] - 1.0
         # With no request left there are no tokens: what rounding left over in the sum goes with the last lease.
-        left = self._tokens[state.slot] - state.tokens if self._requests[state.slot] > 0 else 0.0
-        self._tokens[state.slot] = max(0.0, left)
+        left = self._tokens[slot] - state.tokens if requests > 0 else 0.0
+        self._tokens[slot] = max(0.0, left)
         return True

@@ -33,6 +33,7 @@ from inferencesched.vocabulary import RANK_HEADER
 __all__ = ["Scheduler"]
 
 _HOOKS = tuple(name for name in vars(Observer) if not name.startswith("_"))
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _RETRY_AFTER = 1.0
 """Seconds: the least a client is ever told. Who knows the drain rate (flow control) says more."""
 
@@ -194,9 +195,11 @@ class Scheduler:
         batch = self.candidates(now=now, subset=subset)
         if not len(batch):
             return self._reject(request, {}, (), self._nobody(subset), now=now)
-        request = self._annotate(request)
+        if setup.annotators:
+            request = self._annotate(request)
         for producer in setup.producers:
-            batch = guard.call(producer.name, "producer", producer.produce, request, batch) or batch
+            extended = guard.call(producer.name, "producer", producer.produce, request, batch)
+            batch = batch if extended is None else extended
         skipped = guard.drain()
         passes: dict[str, Pass] = {}
         if setup.handler is None:
@@ -222,8 +225,15 @@ class Scheduler:
         request = self.annotate(request, now=now)
         for place, target in enumerate(decision.fallbacks):
             if target.name in self.table and self.table[target.name] == target:
-                lease = attrs.evolve(decision.lease, endpoint=target)
-                lease = self._open(lease, now=now)
+                former = decision.lease
+                lease = self.ledger.reserve(
+                    former.request_id,
+                    target,
+                    stage=former.stage,
+                    prefill_tokens=former.prefill_tokens,
+                    output_tokens=former.output_tokens,
+                    now=now,
+                )
                 rest = decision.fallbacks[place + 1 :]
                 headers = _headers(decision.headers, target, decision.primary_port)
                 moved = attrs.evolve(decision, endpoint=target, lease=lease, fallbacks=rest, headers=headers, now=now)
@@ -408,13 +418,12 @@ class Scheduler:
             chosen = guard.call(handler.name, "profile-handler", handler.plugin.choose, request, names, passes)
             if chosen is None:  # it failed: the first profile answers in its place
                 chosen = () if passes else (next(iter(names)),)
-            fresh = [name for name in dict.fromkeys(chosen) if name in names and name not in passes]
-            if not fresh:
-                break
-            for name in fresh:
-                passes[name] = setup.profiles[name].place(request, batch, self._rng, n=n, guard=guard)
-            if len(passes) == len(names):
-                break  # nothing is left to choose
+            before = len(passes)
+            for name in dict.fromkeys(chosen):
+                if name in names and name not in passes:
+                    passes[name] = setup.profiles[name].place(request, batch, self._rng, n=n, guard=guard)
+            if len(passes) == before or len(passes) == len(names):
+                break  # nothing more is wanted, or nothing is left to choose
             picked = {name: each.endpoints[0] for name, each in passes.items() if each.picked}
             request = attrs.evolve(request, attributes={**request.attributes, "picked": picked})
         conclusion = guard.call(handler.name, "profile-handler", handler.plugin.conclude, request, passes)
@@ -440,12 +449,12 @@ class Scheduler:
             request.model,
             endpoint,
             tuple(fallbacks),
-            self._open(_wanted(request, chosen), now=now),
+            self._lease(request, chosen, now=now),
             MappingProxyType(passes),
             conclusion.primary,
             self._setup.generation,
             now,
-            tuple(self._open(_wanted(request, passes[stage]), now=now) for stage in stages),
+            tuple([self._lease(request, passes[stage], now=now) for stage in stages]),
             _headers(conclusion.headers, endpoint, conclusion.primary_port),
             skipped,
             conclusion.owned_headers,
@@ -456,13 +465,22 @@ class Scheduler:
         self.tell("assigned", request, decision, now=now)
         return decision
 
-    def _open(self, wanted: Lease, *, now: float) -> Lease:
+    def _lease(self, request: Request, chosen: Pass, *, now: float) -> Lease:
+        """Reserve a pick: the work that the producers say it adds there, or else the prompt's length."""
+        row, kept = chosen.picked[0], chosen.kept
+        work = kept.at("uncached_request_tokens", row)
+        if math.isnan(work):
+            work = kept.at("prompt_tokens", row)
+        if math.isnan(work):
+            work = float(request.prompt_tokens or 0)
+        output = kept.at("estimated_output_tokens", row)
+        output = 0.0 if math.isnan(output) else min(output, work)
         return self.ledger.reserve(
-            wanted.request_id,
-            wanted.endpoint,
-            stage=wanted.stage,
-            prefill_tokens=wanted.prefill_tokens,
-            output_tokens=wanted.output_tokens,
+            request.id,
+            kept.endpoint(row),
+            stage=chosen.profile,
+            prefill_tokens=work - output,
+            output_tokens=output,
             now=now,
         )
 
@@ -518,17 +536,6 @@ def _overriding(listeners: Iterable[Observer], hook: str) -> tuple[Callable[...,
 
 
 def _headers(headers: Mapping[str, str], endpoint: Endpoint, primary_port: int | None) -> Mapping[str, str]:
-    return MappingProxyType(headers if primary_port is None else {**headers, RANK_HEADER: endpoint.address})
-
-
-def _wanted(request: Request, chosen: Pass) -> Lease:
-    """Return what to reserve for a pick: the work that the producers say it adds there, or else the prompt's length."""
-    row, kept = chosen.picked[0], chosen.kept
-    work = kept.at("uncached_request_tokens", row)
-    if math.isnan(work):
-        work = kept.at("prompt_tokens", row)
-    if math.isnan(work):
-        work = float(request.prompt_tokens or 0)
-    output = kept.at("estimated_output_tokens", row)
-    output = 0.0 if math.isnan(output) else min(output, work)
-    return Lease(request.id, kept.endpoint(row), chosen.profile, work - output, output)
+    if primary_port is None:
+        return MappingProxyType(headers) if headers else _NO_HEADERS
+    return MappingProxyType({**headers, RANK_HEADER: endpoint.address})
