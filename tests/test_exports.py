@@ -13,7 +13,7 @@ import pytest
 import inferencesched
 
 ROOT = Path(__file__).parent.parent
-NAMESPACES = ("aio", "apis", "flow", "prefix", "resources", "sim", "testing")
+NAMESPACES = ("aio", "apis", "flow", "prefix", "resources", "signals", "sim", "testing")
 PUBLIC = ["inferencesched"] + [
     f"inferencesched.{name}" for name in NAMESPACES if importlib.util.find_spec(f"inferencesched.{name}")
 ]
