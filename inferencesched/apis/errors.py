@@ -1,8 +1,10 @@
-"""What a client is told when there is no place for its request: status, headers, and a body in its own API's shape.
+"""What a client is told when its request fails here: status, headers, and a body in its own API's shape.
 
-Made from a `Rejection`, and from three of its fields only: status, reason, and when to try again. The receipt in it
-(filters, endpoints, numbers) is for the operator; a client gets one plain sentence per reason, so that neither a prompt
-nor the inside of the fleet can get out this way.
+`rejection_answer` makes it from a `Rejection`, and from three of its fields only: status, reason, and when to try
+again. The receipt in it (filters, endpoints, numbers) is for the operator; a client gets one plain sentence per reason,
+so that neither a prompt nor the inside of the fleet can get out this way. `error_answer` is for what happens before or
+behind the scheduler: a body that cannot be read, an engine that broke off. What an engine answered itself is in its
+API's shape already, and `upstream_answer` leaves it alone.
 
 The headers speak to the official clients, which retry 429 and 5xx on their own, twice, unless told otherwise:
 
@@ -29,9 +31,21 @@ from typing import Any
 
 import attrs
 
+from inferencesched.apis.operations import Operation
+from inferencesched.apis.prompts import BadBody
 from inferencesched.decision import Rejection
 
-__all__ = ["REASON_HEADER", "RETRY_AFTER_MOST", "ErrorAnswer", "anthropic_error", "openai_error"]
+__all__ = [
+    "REASON_HEADER",
+    "RETRY_AFTER_MOST",
+    "ErrorAnswer",
+    "anthropic_error",
+    "error_answer",
+    "error_object",
+    "openai_error",
+    "rejection_answer",
+    "upstream_answer",
+]
 
 REASON_HEADER = "x-llm-d-request-dropped-reason"
 """The response header that names why a request was dropped (Endpoint Picker)."""
@@ -56,20 +70,34 @@ _BY_STATUS: Mapping[int, str] = MappingProxyType(
     {
         400: "The request is malformed.",
         404: "There is no such model.",
+        408: "The request did not arrive in time.",
         413: "The request is too large.",
         429: "All model servers are at capacity.",
         499: "The client closed the request.",
+        500: "The gateway failed.",
+        502: "The model server failed.",
         503: "No model server is available for this request.",
+        504: "The model server did not answer in time.",
     }
 )
 
 # developers.openai.com, error codes: 429 rate_limit_error, but insufficient_quota where waiting does not help;
 # 503 service_unavailable_error.
-_OPENAI_TYPES = MappingProxyType({429: "rate_limit_error", 503: "service_unavailable_error"})
+_OPENAI_TYPES = MappingProxyType(
+    {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 503: "service_unavailable_error"}
+)
 
 # docs.claude.com/en/api/errors; invalid_request_error serves further 4xx, and overloaded_error their own status 529.
 _ANTHROPIC_TYPES = MappingProxyType(
-    {404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error"}
+    {
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        413: "request_too_large",
+        429: "rate_limit_error",
+        503: "overloaded_error",
+        504: "timeout_error",
+    }
 )
 
 
@@ -102,20 +130,95 @@ def openai_error(rejection: Rejection) -> ErrorAnswer:
     >>> answer.status, answer.headers["retry-after"], answer.body["error"]["code"]
     (429, '3', 'rejected-saturated')
     """
-    status = rejection.http_status
-    kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    if status == 429 and rejection.retry_after is None:
-        kind = "insufficient_quota"
-    error = {"message": _sentence(rejection), "type": kind, "param": None, "code": rejection.reason or None}
+    status, code = rejection.http_status, rejection.reason or None
+    error = _openai(status, _sentence(rejection), code, None, is_final=rejection.retry_after is None)
     return ErrorAnswer(status, _headers(rejection), {"error": error})
 
 
 def anthropic_error(rejection: Rejection) -> ErrorAnswer:
     """Return the answer that clients of the Anthropic API (messages) understand."""
     status = rejection.http_status
+    return ErrorAnswer(status, _headers(rejection), _anthropic(status, _sentence(rejection)))
+
+
+def rejection_answer(operation: Operation | None, rejection: Rejection) -> ErrorAnswer:
+    """Return the answer in the shape of the operation's API; OpenAI's, where it is none that we know."""
+    speaks_anthropic = operation is not None and operation.api == "anthropic"
+    return anthropic_error(rejection) if speaks_anthropic else openai_error(rejection)
+
+
+def error_answer(
+    operation: Operation | None,
+    status: int,
+    message: str | BadBody = "",
+    *,
+    code: str | None = None,
+    retry_after: float | None = None,
+) -> ErrorAnswer:
+    """Return the answer to a request that failed outside of the scheduler, in the shape of the operation's API.
+
+    Args:
+        operation: what was asked for; None gives OpenAI's shape.
+        status: 400 to 599.
+        message: a sentence for the client, or what was wrong with its body; what the status says if left out.
+        code: for machines (``model_not_found``); OpenAI's shape only, and the reason header in every shape.
+        retry_after: seconds; left out, it is for the client to decide, but 1 for 429 and 503.
+
+    >>> from inferencesched.apis import operation_for
+    >>> error_answer(operation_for("/v1/messages"), 504).body["error"]
+    {'type': 'timeout_error', 'message': 'The model server did not answer in time.'}
+    """
+    body = error_object(operation, status, message, code=code)
+    headers = {"content-type": "application/json"}
+    if code:
+        headers[REASON_HEADER] = code
+    if retry_after is None and status in (429, 503):
+        retry_after = 1.0
+    if retry_after is not None:
+        headers |= _retry_headers(min(max(retry_after, 1.0), float(RETRY_AFTER_MOST)))
+    return ErrorAnswer(status, MappingProxyType(headers), body)
+
+
+def error_object(
+    operation: Operation | None, status: int, message: str | BadBody = "", *, code: str | None = None
+) -> dict[str, Any]:
+    """Return the body of `error_answer` by itself: a stream has it in an event."""
+    param = message.field or None if isinstance(message, BadBody) else None
+    sentence = str(message) or _BY_STATUS.get(status, "The request failed.")
+    if operation is not None and operation.api == "anthropic":
+        return _anthropic(status, sentence)
+    return {"error": _openai(status, sentence, code, param)}
+
+
+def upstream_answer(operation: Operation | None, status: int, body: Any) -> ErrorAnswer | None:
+    """Return an answer in place of an engine's error that no client understands; None if it is to be passed as it is.
+
+    An error in the API's own shape is not wrapped again. FastAPI's ``detail`` and vLLM's older flat errors are put into
+    the API's shape with their message; of anything else only the status is told.
+
+    Args:
+        operation: what was asked for; None passes everything.
+        status: what the engine answered, 400 to 599.
+        body: decoded, or None if it is no JSON.
+    """
+    if operation is None or (isinstance(body, dict) and isinstance(body.get("error"), dict | str)):
+        return None
+    told = [body.get("message"), body.get("detail")] if isinstance(body, dict) else []
+    return error_answer(operation, status, next((each for each in told if isinstance(each, str)), ""))
+
+
+def _openai(
+    status: int, sentence: str, code: str | None, param: str | None, *, is_final: bool = False
+) -> dict[str, Any]:
+    kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    if status == 429 and is_final:
+        kind = "insufficient_quota"
+    return {"message": sentence, "type": kind, "param": param, "code": code}
+
+
+def _anthropic(status: int, sentence: str) -> dict[str, Any]:
     kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-    error = {"type": kind, "message": _sentence(rejection)}
-    return ErrorAnswer(status, _headers(rejection), {"type": "error", "error": error})
+    return {"type": "error", "error": {"type": kind, "message": sentence}}
 
 
 def _sentence(rejection: Rejection) -> str:
@@ -135,10 +238,13 @@ def _headers(rejection: Rejection) -> Mapping[str, str]:
         headers[REASON_HEADER] = rejection.reason
     wait = _wait(rejection)
     if wait is not None:
-        headers["retry-after"] = str(math.ceil(wait))
-        headers["retry-after-ms"] = str(math.ceil(wait * 1000.0))
+        headers |= _retry_headers(wait)
     else:
         headers["x-should-retry"] = "false"
         if rejection.http_status in (429, 503):
             headers["retry-after"] = str(RETRY_AFTER_MOST)
     return MappingProxyType(headers)
+
+
+def _retry_headers(wait: float) -> dict[str, str]:
+    return {"retry-after": str(math.ceil(wait)), "retry-after-ms": str(math.ceil(wait * 1000.0))}
