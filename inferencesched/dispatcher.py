@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, Self
 
 import attrs
@@ -116,15 +116,16 @@ class Dispatcher:
 
     def __init__(self, scheduler: Scheduler, *, flow: Settings | LegacyAdmission | None = None) -> None:
         self.scheduler = scheduler
+        self._isolation = scheduler.isolation
         self._now = 0.0
         self._numbers = 0
         self._events: deque[Event] = deque()
         self._live: Book[_Queued | _Placed] = Book()
         self._orphans: OrderedDict[int, float] = OrderedDict()  # placed on a server that has left → when it did
         self._rate = DrainRate()
-        self._evictor = Evictor()
         self._closing_at: float | None = None
         self.controller: FlowController | None = None
+        self._evictor: Evictor | None = None
         self._install(Settings() if flow is None else flow, now=0.0)
 
     @classmethod
@@ -166,7 +167,7 @@ class Dispatcher:
             subset: names or addresses that may be used; see `Scheduler.candidates`.
             n: how many ranked endpoints are wanted: the place and `n - 1` fallbacks for `retry`.
         """
-        self._now = now
+        self._now = self._isolation.now = now
         self._numbers += 1
         ticket = Ticket(request.id, self._numbers)
         controller = self.controller
@@ -179,7 +180,7 @@ class Dispatcher:
                 self._refuse(request, ticket, Refusal.SHED)
             else:
                 self._events.append(self._place(request, ticket, subset, n))
-        elif controller.lets_through(request.priority, self._saturation()):
+        elif not len(controller) and controller.lets_through(request.priority, self._saturation()):
             self._events.append(self._place(request, ticket, subset, n))
         else:
             self._enqueue(_Queued(request, self._numbers, now, size_of(request), subset, n, ticket=ticket))
@@ -187,20 +188,20 @@ class Dispatcher:
 
     def first_token(self, which: Ticket | str, *, now: float) -> bool:
         """Say that the first output arrived: prefill work is given back, and the request can no longer move."""
-        self._now = now
+        self._now = self._isolation.now = now
         placed = self._placed(which, "first_token")
         if placed is None:
             return False
         placed.state = after(placed.state, Step.FIRST_TOKEN)
         if placed.decision is not None:
             self.scheduler.first_token(placed.decision, now=now)
+            self._meter.load_changed(*placed.leases)
             placed.decision = placed.request = None
-            self._meter.load_changed()
         return True
 
     def touch(self, which: Ticket | str, *, now: float) -> bool:
         """Say that a placed request is alive, so that the reaper leaves it alone."""
-        self._now = now
+        self._now = self._isolation.now = now
         placed = self._placed(which, "touch")
         touched = [] if placed is None else [self.scheduler.ledger.touch(lease, now=now) for lease in placed.leases]
         return any(touched)
@@ -211,7 +212,7 @@ class Dispatcher:
         Returns:
             Whether this was the call that ended it.
         """
-        self._now = now
+        self._now = self._isolation.now = now
         placed = self._placed(which, "finish")
         if placed is None:
             return False
@@ -225,7 +226,7 @@ class Dispatcher:
         Returns:
             Whether this was the call that ended it.
         """
-        self._now = now
+        self._now = self._isolation.now = now
         live = self._live.find(which)
         if live is None:
             return False
@@ -251,7 +252,7 @@ class Dispatcher:
         Raises:
             LifecycleError: its first token has arrived, or it is still queued.
         """
-        self._now = now
+        self._now = self._isolation.now = now
         placed = self._placed(which, "retry")
         if placed is None:
             return None
@@ -264,9 +265,9 @@ class Dispatcher:
         if moved is None:
             self._end(placed, Step.FINISH)
             return None
+        self._meter.load_changed(*placed.leases, *moved.leases)
         placed.decision, placed.leases = moved, moved.leases
         self._orphans.pop(placed.ticket.number, None)
-        self._meter.load_changed()
         return moved
 
     # --- what to do next ---------------------------------------------------------------------------------------------
@@ -278,30 +279,35 @@ class Dispatcher:
                 event = self._events.popleft()
                 if isinstance(event, Rejected) or event.ticket in self._live:
                     return event  # else it was ended before the host heard of it
-            if self.controller is None:
+            controller = self.controller
+            if not controller:  # none, or nobody waits
                 return None
-            queued = self.controller.next(self._saturation(), now=self._now) if len(self.controller) else None
+            queued = controller.next(self._saturation(), now=self._now)
             if queued is None:
                 if not self._ask_to_leave():
                     return None
-            elif self.controller.expires_at(queued) <= self._now:  # the host's timer is late
+            elif controller.expires_at(queued) <= self._now:  # the host's timer is late
                 self._give_up(queued, self._expired)
             else:
-                self._place_queued(queued)
+                return self._place_queued(queued)
 
     def next_timer(self) -> float | None:
         """Return when `handle_timer` next has something to do, or None. Calling it early, late or twice is harmless."""
-        times = [self.scheduler.next_timer()]
+        due = self.scheduler.next_timer()
         if self._orphans:
-            times.append(next(iter(self._orphans.values())) + self.scheduler.ledger.ttl)
-        if self.controller is not None and len(self.controller):
-            times += [self.controller.next_expiry(), self._closing_at, self._meter.next_look()]
-            times.append(self._evictor.next_timer(now=self._now))
-        return min((time for time in times if time is not None), default=None)
+            due = _sooner(due, next(iter(self._orphans.values())) + self.scheduler.ledger.ttl)
+        controller = self.controller
+        if controller:
+            due = _sooner(due, controller.next_expiry())
+            due = _sooner(due, self._closing_at)
+            due = _sooner(due, self._meter.next_look())
+            if self._evictor is not None:
+                due = _sooner(due, self._evictor.next_timer(now=self._now))
+        return due
 
     def handle_timer(self, *, now: float) -> None:
         """Give up what has waited too long, and what nobody mentioned for the lease's time to live."""
-        self._now = now
+        self._now = self._isolation.now = now
         reaped = self.scheduler.ledger.reaped_total
         self.scheduler.handle_timer(now=now)
         if self.scheduler.ledger.reaped_total != reaped:
@@ -346,7 +352,7 @@ class Dispatcher:
 
     def update(self, name: str, facts: Mapping[str, Any], *, now: float) -> None:
         """Record facts about one endpoint (see `EndpointTable.update`)."""
-        self._now = now
+        self._now = self._isolation.now = now
         self.scheduler.update(name, facts, now=now)
         self._meter.facts_changed()
 
@@ -370,7 +376,7 @@ class Dispatcher:
 
         What is in flight ends when its host says so; `drained` tells when that was the last.
         """
-        self._now = now
+        self._now = self._isolation.now = now
         self._closing_at = now + grace
         if grace <= 0:
             self._hand_back()
@@ -394,14 +400,16 @@ class Dispatcher:
         self._live.add(queued)
         self.scheduler.tell("queued", request, queued.priority, queued.flow, now=self._now)
 
-    def _place_queued(self, waiting: Waiting) -> None:
+    def _place_queued(self, waiting: Waiting) -> Event:
         assert isinstance(waiting, _Queued)
-        self._live.remove(waiting.ticket)
-        event = self._place(
-            waiting.request, waiting.ticket, waiting.subset, waiting.n, waited=self._now - waiting.arrived
-        )
-        self._leave_queue(waiting, "placed" if isinstance(event, Assigned) else "rejected")
-        self._events.append(event)
+        waited = self._now - waiting.arrived
+        event = self._place(waiting.request, waiting.ticket, waiting.subset, waiting.n, waited)
+        if isinstance(event, Assigned):  # in the book, the place has replaced the wait
+            self._leave_queue(waiting, "placed")
+        else:
+            self._live.remove(waiting.ticket)
+            self._leave_queue(waiting, "rejected")
+        return event
 
     def _give_up(self, waiting: Waiting, why: Refusal) -> None:
         """Refuse a request that was taken out of the queue."""
@@ -440,9 +448,10 @@ class Dispatcher:
         placed = _Placed(ticket, State.PLACED, request.model, request.priority, outcome.leases, outcome, kept)
         self._live.add(placed)
         self._rate.count(now=self._now)
-        self._meter.load_changed()
+        self._meter.load_changed(*outcome.leases)
         if self.controller is not None:
             self.controller.placed()
+        if self._evictor is not None:
             self._evictor.placed(ticket.number, request.priority)
         return Assigned(request.id, outcome, ticket, waited)
 
@@ -458,16 +467,17 @@ class Dispatcher:
         number = placed.ticket.number
         self._live.remove(placed.ticket)
         self._orphans.pop(number, None)
-        self._evictor.ended(number, placed.priority, now=self._now)
-        self._meter.load_changed()
+        self._meter.load_changed(*placed.leases)
+        if self._evictor is not None:
+            self._evictor.ended(number, placed.priority, now=self._now)
 
     def _ask_to_leave(self) -> bool:
         """Ask placed requests to make room, if that is wanted and would help; return whether somebody was asked."""
-        controller, report = self.controller, self._meter.last
-        if controller is None or report is None or not controller.settings.evict or not len(controller):
+        controller, evictor, report = self.controller, self._evictor, self._meter.last
+        if not controller or evictor is None or report is None:
             return False
         first = next(band for band in controller.bands if band)
-        chosen = self._evictor.choose(
+        chosen = evictor.choose(
             level=report.level,
             ceiling=controller.gates.ceiling_of.get(first.priority, 0.0),
             in_flight=self.in_flight,
@@ -519,7 +529,7 @@ class Dispatcher:
         return report is not None and report.level >= 1.0
 
     def _fleet_changed(self, *, now: float) -> None:
-        self._now = now
+        self._now = self._isolation.now = now
         self._meter.facts_changed()
         if self.controller is not None:
             self.controller.patience.watch(has_endpoints=len(self.scheduler.table) > 0, now=now)
@@ -534,30 +544,43 @@ class Dispatcher:
 
     def _install(self, flow: Settings | LegacyAdmission, *, now: float) -> None:
         """Put a flow control in force; whoever waits goes on waiting, or goes to its place where nothing waits."""
-        self._now = now
+        self._now = self._isolation.now = now
         slow_start = flow.tuning.slow_start_seconds if isinstance(flow, Settings) else 0.0
-        self._meter = Meter(flow.detector, slow_start=slow_start, guard=self._guarded)
+        guard, ledger = self._isolation.call, self.scheduler.ledger
+        self._meter = Meter(
+            flow.detector, slow_start=slow_start, guard=guard, count=lambda e: (ledger.requests(e), ledger.tokens(e))
+        )
         for endpoint in self.scheduler.table.endpoints:
             self._meter.gauge.joined(endpoint, now=now - slow_start)
         self.flow = flow
+        self._watch_evictable(flow)
         if isinstance(flow, Settings) and self.controller is not None:
             self.controller.reconfigure(flow)
             return
         queued = list(self.controller or ())
         self.controller = None
         if isinstance(flow, Settings):
-            self.controller = FlowController(flow, self._guarded)
+            self.controller = FlowController(flow, guard)
             self.controller.patience.watch(has_endpoints=len(self.scheduler.table) > 0, now=now)
         for waiting in sorted(queued, key=lambda each: each.number):
-            self._place_queued(waiting)
+            self._events.append(self._place_queued(waiting))
 
-    def _guarded(self, plugin: str, role: str, function: Callable[..., Any], /, *arguments: Any) -> Any:
-        isolation = self.scheduler.isolation
-        isolation.now = self._now
-        return isolation.call(plugin, role, function, *arguments)
+    def _watch_evictable(self, flow: Settings | LegacyAdmission) -> None:
+        """Remember whom eviction may ask, from now on, if it is wanted."""
+        if not isinstance(flow, Settings) or not flow.evict:
+            self._evictor = None
+        elif self._evictor is None:
+            self._evictor = Evictor()
+            for each in self._live:
+                if isinstance(each, _Placed):
+                    self._evictor.placed(each.ticket.number, each.priority)
 
     def _placed(self, which: Ticket | str, call: str) -> _Placed | None:
         live = self._live.find(which)
         if isinstance(live, _Queued):
             raise LifecycleError(f"{call}: '{live.ticket.request_id}' is still queued; only cancel can end it")
         return live
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return one if other is None or (one is not None and one <= other) else other

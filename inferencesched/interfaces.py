@@ -273,6 +273,10 @@ class SaturationDetector(Protocol):
     ``fresh_for`` – seconds after which its answer may change by itself (facts that grow stale). ``hysteresis`` – by
     what share of a ceiling saturation must fall below it before a closed gate opens again; 0 where load is counted and
     not measured.
+
+    Optional method: ``load_of(requests, tokens)`` – for a detector whose `load` of an endpoint follows from its columns
+    ``in_flight_requests`` and ``in_flight_tokens`` and from nothing else: that load, a float, where they have these
+    values. It is asked where a placement has changed one endpoint's counters and nothing else has changed.
     """
 
     def load(self, endpoints: EndpointBatch, /) -> FloatArray:

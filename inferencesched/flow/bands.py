@@ -22,6 +22,9 @@ Guard = Callable[..., Any]
 """``guard(plugin, role, function, *arguments)`` returns what the function does, or None after it failed."""
 
 
+_NUMBER = (float, int)
+
+
 def unguarded(_plugin: str, _role: str, function: Callable[..., Any], /, *arguments: Any) -> Any:
     """Call a policy and let it fail."""
     return function(*arguments)
@@ -36,6 +39,8 @@ class Band:
         priority: its priority.
         settings: its limits and policies.
         guard: calls the policies.
+        ttl: seconds that its requests may wait while there are endpoints.
+        no_endpoint_ttl: seconds that they may wait while there are none.
 
     Attributes:
         size_bytes: the size of what is queued.
@@ -44,13 +49,23 @@ class Band:
     Complexity: `add`, `take`, `remove` O(log n) with the policies that are built in.
     """
 
-    def __init__(self, priority: int, settings: BandSettings, guard: Guard = unguarded) -> None:
+    def __init__(
+        self,
+        priority: int,
+        settings: BandSettings,
+        guard: Guard = unguarded,
+        *,
+        ttl: float = math.inf,
+        no_endpoint_ttl: float = math.inf,
+    ) -> None:
         self.priority = priority
         self.settings = settings
+        self.ttl = ttl
+        self.no_endpoint_ttl = no_endpoint_ttl
         self.size_bytes = 0
         self.let_by = 0
         self._guard = guard
-        self._names = _name(settings.fairness), _name(settings.ordering)
+        self._fairness, self._ordering = _name(settings.fairness), _name(settings.ordering)
         self._flows: dict[str, FlowQueue] = {}
         self._arrivals: OrderedDict[int, Waiting] = OrderedDict()
         self._turns: Turns = settings.fairness.turns()
@@ -84,45 +99,42 @@ class Band:
             expires: when it will be given up, for orders that look at it.
         """
         ordering = self.settings.ordering
-        rank = self._guard(self._names[1], "ordering-policy", ordering.rank, waiting.request, waiting.arrived, expires)
-        waiting.rank = waiting.arrived if rank is None or math.isnan(rank) else rank
-        queue = self._flows.get(waiting.flow)
-        if queue is None:
-            queue = self._flows[waiting.flow] = FlowQueue()
-        queue.add(waiting)
+        rank = self._guard(self._ordering, "ordering-policy", ordering.rank, waiting.request, waiting.arrived, expires)
+        waiting.rank = rank if isinstance(rank, _NUMBER) and not math.isnan(rank) else waiting.arrived
         self._arrivals[waiting.number] = waiting
         self.size_bytes += waiting.size_bytes
-        if queue.first is waiting:
-            self._ask(self._turns.ready, waiting.flow, queue.head)
+        queue = self._flows.get(waiting.flow)
+        if queue is None:
+            queue = self._flows[waiting.flow] = FlowQueue(self._arrivals)
+        if queue.add(waiting):
+            self._guard(self._fairness, "fairness-policy", self._turns.ready, waiting.flow, queue.head)
 
     def take(self) -> Waiting:
         """Remove and return the request whose turn it is."""
-        flow = self._ask(self._turns.next)
-        if flow not in self._flows:
+        turns = self._turns
+        flow = self._guard(self._fairness, "fairness-policy", turns.next)
+        if not isinstance(flow, str) or flow not in self._flows:
             flow = self.oldest.flow
         waiting = self._flows[flow].first
-        self._ask(self._turns.served, flow, tokens_of(waiting.request))
+        self._guard(self._fairness, "fairness-policy", turns.served, flow, tokens_of(waiting.request))
         self.remove(waiting)
         return waiting
 
     def remove(self, waiting: Waiting) -> None:
         """Remove a request, wherever it stands."""
-        queue = self._flows[waiting.flow]
-        was_first = queue.first is waiting
-        queue.remove(waiting)
+        flow = waiting.flow
+        queue = self._flows[flow]
         del self._arrivals[waiting.number]
         self.size_bytes -= waiting.size_bytes
+        was_first = queue.remove(waiting.number)
         if not self._arrivals:
             self._flows.clear()
             self._turns = self.settings.fairness.turns()
         elif not queue:
-            del self._flows[waiting.flow]
-            self._ask(self._turns.idle, waiting.flow)
+            del self._flows[flow]
+            self._guard(self._fairness, "fairness-policy", self._turns.idle, flow)
         elif was_first:
-            self._ask(self._turns.ready, waiting.flow, queue.head)
-
-    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return self._guard(self._names[0], "fairness-policy", function, *arguments)
+            self._guard(self._fairness, "fairness-policy", self._turns.ready, flow, queue.head)
 
 
 def _name(policy: object) -> str:

@@ -27,7 +27,8 @@ class Book(Generic[T]):
 
     def __init__(self) -> None:
         self._entries: dict[int, T] = {}
-        self._numbers: dict[str, tuple[int, ...]] = {}  # request id → the numbers of its live submissions
+        self._number_of: dict[str, int] = {}  # request id → the number of its live submission
+        self._more: dict[str, list[int]] = {}  # request id → the numbers of further ones, where there are several
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -46,19 +47,24 @@ class Book(Generic[T]):
     def add(self, entry: T) -> None:
         """Write down an entry; one with the same ticket is replaced."""
         number, request_id = entry.ticket.number, entry.ticket.request_id
-        if number not in self._entries:
-            others = self._numbers.get(request_id)
-            self._numbers[request_id] = (number,) if others is None else (*others, number)
+        if number not in self._entries and self._number_of.setdefault(request_id, number) != number:
+            self._more.setdefault(request_id, []).append(number)
         self._entries[number] = entry
 
     def remove(self, ticket: Ticket) -> None:
         """Strike out the entry of a ticket."""
-        del self._entries[ticket.number]
-        left = tuple(number for number in self._numbers[ticket.request_id] if number != ticket.number)
-        if left:
-            self._numbers[ticket.request_id] = left
+        number, request_id = ticket.number, ticket.request_id
+        del self._entries[number]
+        others = self._more.get(request_id)
+        if others is None:
+            del self._number_of[request_id]
+            return
+        if self._number_of[request_id] == number:
+            self._number_of[request_id] = others.pop(0)
         else:
-            del self._numbers[ticket.request_id]
+            others.remove(number)
+        if not others:
+            del self._more[request_id]
 
     def find(self, which: Ticket | str) -> T | None:
         """Return the entry of a ticket or a request id; None if there is none (any more).
@@ -69,7 +75,8 @@ class Book(Generic[T]):
         if isinstance(which, Ticket):
             entry = self._entries.get(which.number)
             return entry if entry is not None and entry.ticket is which else None
-        numbers = self._numbers.get(which, ())
-        if len(numbers) > 1:
-            raise LifecycleError(f"{len(numbers)} live submissions have the id '{which}'; say which by its ticket")
-        return self._entries[numbers[0]] if numbers else None
+        if which in self._more:
+            count = 1 + len(self._more[which])
+            raise LifecycleError(f"{count} live submissions have the id '{which}'; say which by its ticket")
+        number = self._number_of.get(which)
+        return None if number is None else self._entries[number]

@@ -47,7 +47,8 @@ class FlowController:
         self.held_back_total = 0
         self._guard = guard
         self._bands: SortedDict = SortedDict()  # −priority → Band: the most urgent first
-        self._priorities: tuple[int, ...] = ()
+        self._order: tuple[Band, ...] = ()  # the same
+        self._priorities: tuple[int, ...] = ()  # theirs
         self._deadlines: SortedList = SortedList()  # (deadline, number, waiting) of those whose client has one
         self._queued = 0
         self._bytes = 0
@@ -63,7 +64,7 @@ class FlowController:
 
     def __iter__(self) -> Iterator[Waiting]:
         """Iterate over all queued requests: by band, then by arrival."""
-        return (waiting for band in self._bands.values() for waiting in band)
+        return (waiting for band in self._order for waiting in band)
 
     @property
     def size_bytes(self) -> int:
@@ -73,11 +74,11 @@ class FlowController:
     @property
     def bands(self) -> tuple[Band, ...]:
         """The bands, the most urgent first."""
-        return tuple(self._bands.values())
+        return self._order
 
     def ahead_of(self, priority: int) -> int:
         """Return how many requests are queued in that band and above."""
-        return sum(len(band) for key, band in self._bands.items() if -key >= priority)
+        return sum(len(band) for band in self._order if band.priority >= priority)
 
     # --- coming in -------------------------------------------------------------------------------------------------
 
@@ -152,22 +153,21 @@ class FlowController:
 
     def expires_at(self, waiting: Waiting) -> float:
         """Return when a request will have waited long enough; infinity for never."""
-        settings, priority = self.settings, waiting.priority
-        return self.patience.over_at(
-            waiting, ttl=settings.ttl_of(priority), no_endpoint_ttl=settings.no_endpoint_ttl_of(priority)
-        )
+        band = self._bands[-waiting.priority]
+        return self.patience.over_at(waiting, ttl=band.ttl, no_endpoint_ttl=band.no_endpoint_ttl)
 
     def next_expiry(self) -> float | None:
         """Return when the next request will have waited long enough; None for never. O(bands)."""
-        first = min((self.expires_at(band.oldest) for band in self._bands.values() if band), default=math.inf)
-        if self._deadlines:
-            first = min(first, self._deadlines[0][0])
+        first: float = self._deadlines[0][0] if self._deadlines else math.inf
+        for band in self._order:
+            if band:
+                first = min(first, self.expires_at(band.oldest))
         return None if first == math.inf else first
 
     def expire(self, *, now: float) -> list[Waiting]:
         """Remove and return the requests that have waited long enough."""
         over = []
-        for band in self._bands.values():
+        for band in self._order:
             while band and self.expires_at(band.oldest) <= now:
                 over.append(band.oldest)
                 self.remove(band.oldest)
@@ -184,7 +184,6 @@ class FlowController:
         self.settings = settings
         self._bands.clear()
         self._deadlines.clear()
-        self._priorities = ()
         self._queued = self._bytes = 0
         self.gates = self._new_gates()
         for priority in settings.bands:
@@ -196,10 +195,10 @@ class FlowController:
 
     def _next_band(self, now: float) -> Band | None:
         """Return the band that goes next, None while none may."""
-        waiting = [band for band in self._bands.values() if band]
-        first = waiting[0] if self.gates.is_open(waiting[0].priority) else None
         if not self.gates.is_open(self._priorities[0]):
             return None  # no room, not even for the most urgent
+        waiting = [band for band in self._order if band]
+        first = waiting[0] if self.gates.is_open(waiting[0].priority) else None
         aged = [band for band in waiting if band is not first and self._is_let_by(band, now)]
         if aged:
             first = min(aged, key=lambda each: each.let_by)
@@ -207,12 +206,11 @@ class FlowController:
         return first
 
     def _is_let_by(self, band: Band, now: float) -> bool:
-        tuning = self.settings.tuning
-        return tuning.lets_by(now - band.oldest.arrived, self._placed - self._let_by_at)
+        return self.settings.tuning.lets_by(now - band.oldest.arrived, self._placed - self._let_by_at)
 
     def _displaced(self, priority: int, count: int, size: int) -> tuple[Waiting, ...] | None:
         found: list[Waiting] = []
-        for band in reversed(self._bands.values()):
+        for band in reversed(self._order):
             if band.priority >= priority:
                 return None
             for waiting in band.youngest_first:
@@ -238,15 +236,27 @@ class FlowController:
             self._deadlines.remove((waiting.request.deadline, waiting.number, waiting))
 
     def _open(self, priority: int) -> Band:
-        band = self._bands[-priority] = Band(priority, self.settings.band(priority), self._guard)
-        self._priorities = tuple(-key for key in self._bands)
+        settings = self.settings
+        band = self._bands[-priority] = Band(
+            priority,
+            settings.band(priority),
+            self._guard,
+            ttl=settings.ttl_of(priority),
+            no_endpoint_ttl=settings.no_endpoint_ttl_of(priority),
+        )
+        self._line_up()
         return band
 
     def _collect(self) -> None:
         """Close the bands that nobody configured and nobody waits in."""
-        for key in [-b.priority for b in self._bands.values() if not b and b.priority not in self.settings.bands]:
-            del self._bands[key]
-        self._priorities = tuple(-key for key in self._bands)
+        for band in self._order:
+            if not band and band.priority not in self.settings.bands:
+                del self._bands[-band.priority]
+        self._line_up()
+
+    def _line_up(self) -> None:
+        self._order = tuple(self._bands.values())
+        self._priorities = tuple(band.priority for band in self._order)
 
     def _new_gates(self) -> Gates:
         limits, detector = self.settings.limits, self.settings.detector

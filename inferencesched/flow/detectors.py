@@ -129,6 +129,13 @@ class ConcurrencyDetector:
         """Return the ratio of what is in flight to the limit."""
         return self._ratio(endpoints, self.max_concurrency, self.max_token_concurrency)
 
+    def load_of(self, requests: float, tokens: float, /) -> float:
+        """Return the ratio of one endpoint."""
+        if self.concurrency_mode == "requests":
+            return requests / self.max_concurrency
+        by_tokens = tokens / self.max_token_concurrency
+        return by_tokens if self.concurrency_mode == "tokens" else max(requests / self.max_concurrency, by_tokens)
+
     def keep(self, request: Request, endpoints: EndpointBatch, /) -> BoolArray:
         """Return which endpoints are below their limits, headroom included."""
         most = int(self.max_concurrency * (1 + self.headroom)), int(self.max_token_concurrency * (1 + self.headroom))

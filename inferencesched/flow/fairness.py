@@ -7,12 +7,16 @@ between flows that wait at the same time, and whoever used the pool while nobody
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import heapify, heappop, heappush
 from typing import ClassVar
 
 import attrs
-from sortedcontainers import SortedList
+from sortedcontainers import SortedList, SortedSet
 
 __all__ = ["GlobalStrictFairnessPolicy", "RoundRobinFairnessPolicy", "TokenWeightedFairnessPolicy"]
+
+_FEW = 16
+"""Outdated fronts that are not worth a clean-up."""
 
 
 @attrs.frozen
@@ -32,24 +36,27 @@ class GlobalStrictFairnessPolicy:
 
 
 class _Strict:
-    """The fronts of all flows, sorted. O(log flows) a call."""
+    """The fronts of all flows as a heap; a front that a flow no longer has is passed over. O(log flows), amortised."""
 
     def __init__(self) -> None:
         self._heads: dict[str, tuple[float, int]] = {}
-        self._order: SortedList = SortedList()
+        self._order: list[tuple[tuple[float, int], str]] = []
 
     def ready(self, flow: str, head: tuple[float, int], /) -> None:
-        self.idle(flow)
         self._heads[flow] = head
-        self._order.add((head, flow))
+        heappush(self._order, (head, flow))
+        if len(self._order) > 2 * len(self._heads) + _FEW:
+            self._order = [(head, flow) for flow, head in self._heads.items()]
+            heapify(self._order)
 
     def idle(self, flow: str, /) -> None:
-        if flow in self._heads:
-            self._order.remove((self._heads.pop(flow), flow))
+        self._heads.pop(flow, None)
 
     def next(self) -> str:
-        flow: str = self._order[0][1]
-        return flow
+        order, heads = self._order, self._heads
+        while heads.get(order[0][1]) != order[0][0]:
+            heappop(order)
+        return order[0][1]
 
     def served(self, flow: str, tokens: float, /) -> None:
         pass
@@ -77,12 +84,11 @@ class _RoundRobin:
     """The ready flows by name, and the one served last. O(log flows) a call."""
 
     def __init__(self) -> None:
-        self._ready: SortedList = SortedList()
+        self._ready: SortedSet = SortedSet()
         self._last: str | None = None
 
     def ready(self, flow: str, head: tuple[float, int], /) -> None:
-        if flow not in self._ready:
-            self._ready.add(flow)
+        self._ready.add(flow)
 
     def idle(self, flow: str, /) -> None:
         self._ready.discard(flow)
@@ -147,7 +153,7 @@ class _ByTokens:
         self._order: SortedList = SortedList()  # (start, entry, flow) of the ready flows
         self._entries: dict[
             str, int
-        ] = {}  # of the ready flows: equals go in the order in which they came to stand there
+        ] = {}  # of the ready flows; equals go in the order of these
         self._entered = 0
         self._debts: dict[str, float] = {}  # last finish of flows that are idle, where it is ahead of the clock
         self._purge_at = 64

@@ -6,7 +6,7 @@ at its threshold then does not open and close the gate with every tremor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from inferencesched.flow.saturation import Saturation
 
@@ -44,16 +44,15 @@ class Gates:
         if ceilings is None or len(ceilings) != len(priorities):
             ceilings = (1.0,) * len(priorities)
         self.ceiling_of = dict(zip(priorities, ceilings, strict=True))
-        self._closed = set(self._shut(saturation.level))
+        level, opens_below = saturation.level, 1.0 - self._hysteresis
+        shut = {
+            priority
+            for priority, ceiling in self.ceiling_of.items()
+            if level >= ceiling or (priority in self._closed and level >= ceiling * opens_below)
+        }
+        self.closings_total += len(shut - self._closed)
+        self._closed = shut
 
     def is_open(self, priority: int) -> bool:
         """Return whether the band may send; none may while there are no endpoints."""
         return self._seen is not None and self._seen[0] is not None and priority not in self._closed
-
-    def _shut(self, level: float) -> Iterable[int]:
-        for priority, ceiling in self.ceiling_of.items():
-            if level >= ceiling:
-                self.closings_total += priority not in self._closed
-                yield priority
-            elif priority in self._closed and level >= ceiling * (1.0 - self._hysteresis):
-                yield priority

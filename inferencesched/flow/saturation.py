@@ -9,14 +9,14 @@ counts: the idle one must not hide the other. A server that has just joined coun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray
+from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray, readonly
 from inferencesched.interfaces import SaturationDetector
 
 __all__ = ["Gauge", "Saturation"]
@@ -36,7 +36,8 @@ class Saturation:
     Attributes:
         level: 1.0 is the set-point; more is oversubscribed.
         stages: the level of each stage that has endpoints.
-        endpoints: who was looked at.
+        endpoints: who was looked at, with the facts that were read then. What is in flight may have changed since:
+            `load` says what came of it.
         load: the load of each of them; NaN is unknown.
         weights: how much each of them counts, less than 1 during its slow start.
     """
@@ -73,7 +74,10 @@ class Gauge:
         self.detector = detector
         self._slow_start = slow_start
         self._joined: dict[int, float] = {}  # endpoint instance → when
-        self._settled_at = -np.inf
+        self._settled_at = -math.inf
+        self._masks: NDArray[np.bool_] | None = None  # those that `_stages` was made from
+        self._stages: tuple[_Stage, ...] = ()
+        self._fully: FloatArray = np.ones(0)  # the weights of a pool where each counts fully
 
     def joined(self, endpoint: Endpoint, *, now: float) -> None:
         """A server joined the pool; heard of again, it is no newer."""
@@ -103,30 +107,59 @@ class Gauge:
         load = (ask or self.detector.load)(endpoints)
         if load is None or load.shape != (n,):
             load = np.full(n, np.nan)
+        return self.sum_up(endpoints, load)
+
+    def sum_up(self, endpoints: EndpointBatch, load: FloatArray) -> Saturation:
+        """Return how full the pool is when its endpoints are as full as `load` says."""
+        masks = endpoints.static(("stages", _ROLE_LABEL), _masks)
+        if masks is not self._masks:
+            self._masks, self._stages, self._fully = masks, tuple(_stages(masks)), readonly(np.ones(len(load)))
         weights = self._weights(endpoints)
-        masks = endpoints.static(("stages", _ROLE_LABEL), _stages)
-        stages = {name: _mean(load[m], weights[m]) for name, m in zip(_STAGES, masks.T, strict=True) if m.any()}
-        level = max(stages.values()) if stages else _mean(load, weights)
+        total = float(np.add.reduce(load))
+        if weights is self._fully and not math.isnan(total):  # everybody is known
+            stages = {stage.name: stage.mean(load, total) for stage in self._stages}
+            level = max(stages.values()) if stages else total / len(load)
+        else:
+            stages = {stage.name: _mean(load[stage.mask], weights[stage.mask]) for stage in self._stages}
+            level = max(stages.values()) if stages else _mean(load, weights)
         return Saturation(level, MappingProxyType(stages), endpoints, load, weights)
 
     def _weights(self, endpoints: EndpointBatch) -> FloatArray:
         if self.settled(now=endpoints.now):
-            return np.ones(len(endpoints))
+            return self._fully
         ages = [endpoints.now - self._joined.get(e.instance, -np.inf) for e in endpoints.endpoints]
         return np.clip(np.array(ages) / self._slow_start, 0.0, 1.0)
 
 
-def _stages(endpoints: tuple[Endpoint, ...]) -> NDArray[np.bool_]:
+@attrs.frozen(eq=False)
+class _Stage:
+    """A stage that has endpoints: which of the pool's they are, and how many."""
+
+    name: str
+    mask: NDArray[np.bool_]
+    size: int
+
+    def mean(self, load: FloatArray, total: float) -> float:
+        """Return the mean load of the stage; `total` is the sum over the whole pool."""
+        return (total if self.size == len(load) else float(np.add.reduce(load[self.mask]))) / self.size
+
+
+def _masks(endpoints: tuple[Endpoint, ...]) -> NDArray[np.bool_]:
     roles = [endpoint.labels.get(_ROLE_LABEL) for endpoint in endpoints]
     return np.array([[role in stage for stage in _STAGES.values()] for role in roles], np.bool_)
+
+
+def _stages(masks: NDArray[np.bool_]) -> Iterator[_Stage]:
+    for name, mask in zip(_STAGES, masks.T, strict=True):
+        if mask.any():
+            yield _Stage(name, mask, int(mask.sum()))
 
 
 def _mean(load: FloatArray, weights: FloatArray) -> float:
     """Return the weighted mean of what is known; the plain one when everything known has just joined; else 0."""
     known = ~np.isnan(load)
-    if not known.all():
-        load, weights = load[known], weights[known]
+    load, weights = load[known], weights[known]
     whole = weights.sum()
     if whole > 0:
-        return float(load @ weights / whole)
+        return float((load * weights).sum() / whole)
     return float(load.mean()) if load.size else 0.0

@@ -31,6 +31,8 @@ class State(Enum):
     FINISHED = "finished"
     LOST = "lost"
 
+    __hash__ = object.__hash__  # that of Enum is Python, and every step looks up two
+
 
 class Step(Enum):
     """What happens to a request."""
@@ -59,6 +61,8 @@ class Step(Enum):
     """The host says that it ended."""
     LOSE = "lose"
     """Nobody mentioned it for so long that its host is taken to have lost track."""
+
+    __hash__ = object.__hash__  # see `State`
 
 
 _PLACED = {
