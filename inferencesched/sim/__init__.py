@@ -11,7 +11,7 @@
 Nothing in here reads a clock, and all chance comes from seeds: the same arguments give the same result, byte for byte.
 """
 
-from inferencesched.sim.engine import Engine, EngineEvent, EngineSpec, Served
+from inferencesched.sim.engine import CacheChange, Engine, EngineEvent, EngineSpec, Served
 from inferencesched.sim.fleet import Event, Fleet, FleetSpec
 from inferencesched.sim.flow_policies import FLOW_POLICIES, build_dispatcher
 from inferencesched.sim.hardware import ENGINES
@@ -43,6 +43,7 @@ __all__ = [
     "POLICIES",
     "Band",
     "BandSummary",
+    "CacheChange",
     "Call",
     "Clients",
     "EndpointWork",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 __all__ = ["BlockCache"]
 
@@ -25,6 +25,7 @@ class BlockCache:
 
     Args:
         capacity: the most blocks, of all three states together; infinite for a cache without limit.
+        evicted: is told the key of each block that is evicted.
 
     Complexity: O(1) for each block touched. Idle blocks cost nothing until they are evicted.
 
@@ -32,17 +33,18 @@ class BlockCache:
     >>> cache.take(["system", "question"], 0, fresh=2)
     True
     >>> cache.publish("system"), cache.publish("question")
-    (None, None)
+    (True, True)
     >>> cache.release(["system", "question"])
     >>> cache.match(["system", "another question"])
     1
     """
 
-    def __init__(self, capacity: float = math.inf) -> None:
+    def __init__(self, capacity: float = math.inf, *, evicted: Callable[[Hashable], object] | None = None) -> None:
         if not capacity >= 1:
             raise ValueError(f"a cache needs room for at least one block, got {capacity!r}")
         self.capacity = capacity
         self.nameless = 0
+        self._evicted = evicted
         self._holders: dict[Hashable, int] = {}
         self._idle: OrderedDict[Hashable, None] = OrderedDict()  # longest idle first
 
@@ -93,14 +95,22 @@ class BlockCache:
             return False
         self.nameless += fresh
         while self.held + len(self._idle) > self.capacity:
-            self._idle.popitem(last=False)
+            key, _ = self._idle.popitem(last=False)
+            if self._evicted is not None:
+                self._evicted(key)
         return True
 
-    def publish(self, key: Hashable) -> None:
-        """Give one nameless block its key. If the content is here already, the copy is dropped and the block shared."""
+    def publish(self, key: Hashable) -> bool:
+        """Give one nameless block its key. If the content is here already, the copy is dropped and the block shared.
+
+        Returns:
+            whether the content was not here yet.
+        """
         self.nameless -= 1
+        is_new = key not in self._holders and key not in self._idle
         self._idle.pop(key, None)
         self._holders[key] = self._holders.get(key, 0) + 1
+        return is_new
 
     def release(self, keys: Sequence[Hashable], *, nameless: int = 0) -> None:
         """Give back blocks that one sequence held: keyed ones go idle, deepest first, nameless ones are free."""

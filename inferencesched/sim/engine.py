@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set as AbstractSet
 from typing import Literal
 
 import attrs
@@ -39,7 +39,7 @@ from inferencesched.sim.cache import BlockCache
 from inferencesched.sim.steps import Run
 from inferencesched.sim.trace import TraceRequest
 
-__all__ = ["Engine", "EngineEvent", "EngineSpec", "Served"]
+__all__ = ["CacheChange", "Engine", "EngineEvent", "EngineSpec", "Served"]
 
 
 @attrs.frozen
@@ -101,6 +101,7 @@ class Served:
 
     Attributes:
         request: what was asked.
+        admitted: when it first came into the batch; NaN before that.
         matched_blocks: leading prompt blocks found in the cache when it was first admitted.
         matched_tokens: the same in tokens.
         preemptions: how often it had to start again.
@@ -108,6 +109,7 @@ class Served:
     """
 
     __slots__ = (
+        "admitted",
         "allocated",
         "computed",
         "generated",
@@ -126,6 +128,7 @@ class Served:
         self.keys: Sequence[Hashable] = (
             request.blocks if adapter is None else tuple((adapter, block) for block in request.blocks)
         )
+        self.admitted = math.nan
         self.matched_blocks = -1  # not admitted yet
         self.matched_tokens = 0
         self.preemptions = 0
@@ -146,6 +149,22 @@ class Served:
         return self.computed >= self.target
 
 
+@attrs.frozen
+class CacheChange:
+    """A block came into the prefix cache, or left it.
+
+    Attributes:
+        key: the block and everything before it: a number of `TraceRequest.blocks`, with an adapter the pair of its name
+            and that number.
+        served: whose prompt it came with; None when the block was evicted.
+        place: which block of that prompt it is, from 0.
+    """
+
+    key: Hashable
+    served: Served | None = None
+    place: int = 0
+
+
 class Engine:
     """One simulated model server.
 
@@ -155,14 +174,20 @@ class Engine:
     Args:
         spec: what the engine can do.
         block_tokens: tokens per cache block; those of the trace, whose prompts say nothing finer.
+        watch: is told of each block that comes into the prefix cache or leaves it, as it happens.
 
     Complexity: a step costs O(running sequences); a run of decoding steps costs the same as one.
     """
 
-    def __init__(self, spec: EngineSpec, *, block_tokens: int) -> None:
+    def __init__(
+        self, spec: EngineSpec, *, block_tokens: int, watch: Callable[[CacheChange], object] | None = None
+    ) -> None:
         self.spec = spec
         self.block_tokens = block_tokens
-        self.cache = BlockCache(spec.cache_blocks(block_tokens))
+        self.cache = BlockCache(
+            spec.cache_blocks(block_tokens), evicted=None if watch is None else lambda key: watch(CacheChange(key))
+        )
+        self._watch = watch
         self.waiting: deque[Served] = deque()
         self.running: list[Served] = []
         self.computed_tokens = 0
@@ -178,6 +203,13 @@ class Engine:
     def next_time(self) -> float | None:
         """Return when something may happen if nothing is submitted; None while idle."""
         return None if self._run is None else self._run.end(self._run.steps)
+
+    def next_step_time(self) -> float | None:
+        """Return when the step under way ends, with a token for each sequence that decodes; None while idle.
+
+        For whoever passes tokens on as they come: `next_time` may be many such steps later.
+        """
+        return None if self._run is None else self._run.end(min(self._run.done + 1, self._run.steps))
 
     def busy_seconds(self, now: float) -> float:
         """Return how long the engine has worked by `now`."""
@@ -208,8 +240,8 @@ class Engine:
             facts["waiting_adapters"] = frozenset(adapter for adapter in waiting if adapter is not None)
         return facts
 
-    def submit(self, request: TraceRequest, *, now: float) -> None:
-        """Queue a request. Call `advance` up to `now` first.
+    def submit(self, request: TraceRequest, *, now: float) -> Served:
+        """Queue a request, and return what is known of it from now on. Call `advance` up to `now` first.
 
         Raises:
             ValueError: no batch of this engine could ever hold it.
@@ -218,13 +250,34 @@ class Engine:
             raise ValueError(f"request {request.id} is longer than the cache of {self.spec.name}")
         if request.adapter is not None and not self.spec.max_adapters:
             raise ValueError(f"request {request.id} wants adapter '{request.adapter}', and {self.spec.name} has none")
-        self.waiting.append(Served(request))
+        served = Served(request)
+        self.waiting.append(served)
         if self._run is None:
             self._idle_seconds += now - (self._idle_since or 0.0)
             self._idle_since = None
             self._begin(now)
         elif not self._is_stuck:
             self._run.steps = min(self._run.steps, self._run.done + 1)  # it may join after the present step
+        return served
+
+    def abort(self, served: Served) -> None:
+        """Drop a request that has not finished: nobody waits for its answer any more. Call `advance` up to now first.
+
+        Its blocks are free at once; a step under way lasts as long as it would have.
+
+        Raises:
+            ValueError: it has finished or was aborted before.
+
+        Complexity: O(waiting + running).
+        """
+        if served.allocated:
+            self.running.remove(served)
+            self._give_back(served)
+        else:
+            self.waiting.remove(served)
+            self._is_stuck = False  # it may have been the one that found no room
+        if self._run is not None:
+            self._run.steps = min(self._run.steps, self._run.done + 1)  # another one may join after the present step
 
     def advance(self, now: float) -> list[EngineEvent]:
         """Complete every step that ends by `now`; return what came of it, in order."""
@@ -247,6 +300,8 @@ class Engine:
 
     def _finish_mixed(self, at: float) -> Iterator[EngineEvent]:
         for served, tokens in self._chunks:
+            if not served.allocated:
+                continue  # aborted under way
             if tokens:
                 served.computed += tokens
                 self.computed_tokens += tokens
@@ -283,7 +338,7 @@ class Engine:
         chunks, preempted = self._continue_running()
         loads = 0
         if not preempted:  # whoever had to go may come back after one step
-            loads = self._admit(chunks)
+            loads = self._admit(chunks, at)
         if not chunks:
             self._run, self._idle_since = None, at
             return
@@ -320,7 +375,7 @@ class Engine:
             place += 1
         return chunks, preempted
 
-    def _admit(self, chunks: list[tuple[Served, int]]) -> int:
+    def _admit(self, chunks: list[tuple[Served, int]], at: float) -> int:
         """Admit waiting requests while there is budget, a place and room; return how many adapters had to be loaded."""
         budget = self.spec.step_tokens - sum(tokens or 1 for _, tokens in chunks)
         loads, passed_over = 0, []
@@ -336,6 +391,8 @@ class Engine:
                 break
             loads += self._slots.take(served.request.adapter, in_use)
             self.running.append(served)
+            if math.isnan(served.admitted):
+                served.admitted = at
             budget -= self._add_chunk(chunks, served, budget)
         self.waiting.extendleft(reversed(passed_over))
         return loads
@@ -360,7 +417,9 @@ class Engine:
         reached = served.computed + tokens
         whole = len(served.keys) if reached >= served.request.prompt_tokens else reached // self.block_tokens
         while served.published < whole:
-            self.cache.publish(served.keys[served.published])
+            key = served.keys[served.published]
+            if self.cache.publish(key) and self._watch is not None:
+                self._watch(CacheChange(key, served, served.published))
             served.published += 1
         return tokens
 
