@@ -1,0 +1,267 @@
+"""`EngineServer`: one simulated server, listening. Listening, refusing and faults that are not a request's are here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+import orjson
+from aiohttp import web
+
+from inferencesched_enginesim import anthropic, embeddings, models, openai, responses
+from inferencesched_enginesim.faults import Fault, Faults
+from inferencesched_enginesim.kv_events import KvEvents
+from inferencesched_enginesim.log import RequestLog
+from inferencesched_enginesim.metrics import CONTENT_TYPE
+from inferencesched_enginesim.problems import BadRequest, openai_error
+from inferencesched_enginesim.service import Service
+from inferencesched_enginesim.spec import ServerSpec
+from inferencesched_enginesim.web import Handler, echo_request_id, json_answer, route
+
+__all__ = ["EngineServer"]
+
+_LARGEST_BODY = 64 * 2**20
+_BACKLOG = 4096  # connections that may arrive at once
+
+_POSTS: Mapping[str, Handler] = {
+    "/v1/chat/completions": openai.chat_completions,
+    "/v1/completions": openai.completions,
+    "/v1/embeddings": embeddings.embeddings,
+    "/v1/responses": responses.responses,
+    "/v1/messages": anthropic.messages,
+    "/v1/messages/count_tokens": anthropic.count_tokens,
+    "/v1/load_lora_adapter": models.load_adapter,
+    "/v1/unload_lora_adapter": models.unload_adapter,
+    "/tokenize": models.tokenize_text,
+    "/detokenize": models.detokenize_ids,
+}
+
+
+class EngineServer:
+    """One simulated model server on a port of its own, for as long as the context is entered.
+
+    Args:
+        spec: what it is.
+
+    ::
+
+        async with EngineServer(ServerSpec(model="llama", speed=20)) as engine:
+            print(engine.address)
+    """
+
+    def __init__(self, spec: ServerSpec) -> None:
+        self.spec = spec
+        self.peers: Mapping[str, EngineServer] = {spec.name: self}
+        self.port = spec.port
+        self._service: Service | None = None
+        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._frozen_page: bytes | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        loop = asyncio.get_running_loop()
+        service = self._service = Service(self.spec, loop)
+        service.faults.changed = self._faults_changed
+        self._runner = web.AppRunner(self._application(service), access_log=None, handler_cancellation=True)
+        await self._runner.setup()
+        try:
+            await self._listen()
+            if self.spec.kv_events is not None:
+                service.kv_events = KvEvents(
+                    self.spec.host,
+                    self.spec.kv_events,
+                    topic=f"kv@{self.address}@{self.spec.model}",
+                    block_tokens=self.spec.block_tokens,
+                )
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Reset every connection, and free the ports."""
+        if self._opening is not None:
+            self._opening.cancel()
+        self._stop_listening()
+        assert self._runner is not None
+        self._reset_connections()
+        await self._runner.cleanup()
+        self.service.driver.close()
+        if self.service.kv_events is not None:
+            await self.service.kv_events.close()
+
+    @property
+    def service(self) -> Service:
+        """What is served; there once the context is entered."""
+        assert self._service is not None, "the context is entered first"
+        return self._service
+
+    @property
+    def address(self) -> str:
+        """``HOST:PORT``."""
+        return f"{self.spec.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The address as a URL."""
+        return f"http://{self.address}"
+
+    @property
+    def kv_events(self) -> KvEvents | None:
+        """The publisher of cache events, if there is one."""
+        return self.service.kv_events
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong on purpose."""
+        return self.service.faults
+
+    @property
+    def log(self) -> RequestLog:
+        """What was received lately."""
+        return self.service.log
+
+    # --- listening -------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        assert self._runner is not None
+        assert self._runner.server is not None
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            self._runner.server, self.spec.host, self.port, backlog=_BACKLOG, reuse_address=True
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        self._listener = None
+
+    def _reset_connections(self, *, but: asyncio.BaseTransport | None = None) -> None:
+        assert self._runner is not None
+        if self._runner.server is None:
+            return
+        for connection in list(self._runner.server.connections):
+            if connection.transport is not None and connection.transport is not but:
+                connection.transport.abort()
+
+    def _application(self, service: Service) -> web.Application:
+        application = web.Application(client_max_size=_LARGEST_BODY)
+        application.on_response_prepare.append(echo_request_id)
+        router = application.router
+        for path, handler in _POSTS.items():
+            router.add_post(path, route(service, handler))
+        router.add_get("/v1/models", route(service, models.list_models))
+        for path in ("/health", "/ping"):
+            router.add_get(path, _ok)
+        router.add_get("/version", _version)
+        router.add_get("/metrics", self._metrics)
+        router.add_get("/sim/requests", self._at(_requests))
+        router.add_delete("/sim/requests", self._at(_clear_requests))
+        router.add_get("/sim/faults", self._at(_list_faults))
+        router.add_post("/sim/faults", self._at(_add_faults))
+        router.add_delete("/sim/faults", self._at(_reset_faults))
+        return application
+
+    # --- faults of the server as a whole ---------------------------------------------------------------------------
+
+    def _faults_changed(self) -> None:
+        faults, service, loop = self.faults, self.service, asyncio.get_running_loop()
+        service.driver.set_rate(self.spec.speed / self.spec.slowdown / faults.slowness())
+        if not faults.active("stale-metrics"):
+            self._frozen_page = None
+        elif self._frozen_page is None:
+            self._frozen_page = service.metrics.page()
+        if faults.active("refuse"):
+            self._stop_listening()
+            self._reset_connections()
+        elif self._listener is None and self._opening is None:
+            self._opening = loop.create_task(self._listen_again())
+        ends = faults.next_end()
+        if ends is not None:
+            loop.call_at(ends, self._faults_changed)
+
+    async def _listen_again(self) -> None:
+        await self._listen()
+        self._opening = None
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if self.faults.active("no-metrics"):
+            return json_answer({"detail": "Not Found"}, 404)
+        page = self.service.metrics.page() if self._frozen_page is None else self._frozen_page
+        return web.Response(body=page, headers={"content-type": CONTENT_TYPE})
+
+    # --- /sim ------------------------------------------------------------------------------------------------------
+
+    def _at(
+        self, handler: Callable[[EngineServer, web.Request], Awaitable[web.StreamResponse]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Return a handler for this server, or for the one in the same process that ``?engine=NAME`` names."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            name = request.query.get("engine", self.spec.name)
+            try:
+                if name not in self.peers:
+                    raise BadRequest(f"there is no engine '{name}' here; there are {', '.join(self.peers)}")
+                return await handler(self.peers[name], request)
+            except BadRequest as problem:
+                return json_answer(openai_error(problem), problem.status)
+
+        return handle
+
+
+async def _ok(request: web.Request) -> web.Response:
+    return web.Response()
+
+
+async def _version(request: web.Request) -> web.Response:
+    return json_answer({"version": "0.32.0+enginesim"})
+
+
+async def _requests(server: EngineServer, request: web.Request) -> web.StreamResponse:
+    return json_answer(server.log.to_dict())
+
+
+async def _clear_requests(server: EngineServer, request: web.Request) -> web.StreamResponse:
+    server.log.clear()
+    return json_answer(server.log.to_dict())
+
+
+async def _list_faults(server: EngineServer, request: web.Request) -> web.StreamResponse:
+    return json_answer({"faults": [attrs.asdict(fault) for fault in server.faults.active()]})
+
+
+async def _reset_faults(server: EngineServer, request: web.Request) -> web.StreamResponse:
+    server.faults.reset()
+    return json_answer({"faults": []})
+
+
+async def _add_faults(server: EngineServer, request: web.Request) -> web.StreamResponse:
+    """Add the fault in the body, or each of a list. The answer is sent before they are in force."""
+    try:
+        given: Any = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is no JSON: {error.msg}") from None
+    fields = given if isinstance(given, list) else [given]
+    if not all(isinstance(one, dict) for one in fields):
+        raise BadRequest("a fault is a JSON object")
+    faults = [Fault.from_json(one) for one in fields]
+    response = json_answer({"faults": [attrs.asdict(fault) for fault in faults]})
+    await response.prepare(request)
+    await response.write_eof()
+    for fault in faults:
+        server.faults.add(fault)
+    return response
