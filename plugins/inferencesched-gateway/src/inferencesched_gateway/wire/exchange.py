@@ -1,0 +1,211 @@
+"""One request and the way to answer it. Knows how an answer is framed; sockets and reading are the connection's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from inferencesched_gateway.wire.headers import Headers, encode, first
+from inferencesched_gateway.wire.heads import RequestHead
+from inferencesched_gateway.wire.status import bodiless, status_line
+
+if TYPE_CHECKING:
+    from inferencesched_gateway.wire.connection import Connection
+
+__all__ = ["Exchange"]
+
+# Written by the wire itself. Everything else is written as given.
+_FRAMING = frozenset({b"connection", b"content-length", b"keep-alive", b"transfer-encoding"})
+_CHUNKED, _UNTIL_CLOSE = -1, -2
+# Up to here head and body are joined into one piece; beyond, copying costs more than a second buffer.
+_JOINED_BYTES = 16_384
+_CLOSE, _KEEP = b"connection: close\r\n", b"connection: keep-alive\r\n"
+
+
+class Exchange:
+    """A request, complete with its body, and the calls that answer it: ``respond``, or ``start``, ``write``, ``end``.
+
+    Once the client has gone, calls that answer do nothing: nobody is there to be told. ``closed`` says so.
+
+    Attributes:
+        method: In capitals, one that llhttp knows.
+        target: Path and query as received, or ``*``. A target in absolute form is already reduced to this.
+        path: The target up to the first ``?``, not percent-decoded: what is matched is what is sent on.
+        query: The rest, without ``?``.
+        version: "1.1" or "1.0".
+        headers: As received, names in lower case.
+        body: All of it, without the framing.
+        peer: The client's address, without the port.
+        started: An answer was begun.
+        on_disconnect: Called when the client goes before the answer has ended; at most once.
+        on_writable: Called with False when the client takes the answer too slowly (stop writing), with True when it
+            has caught up.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_left",
+        "_silent",
+        "body",
+        "headers",
+        "method",
+        "on_disconnect",
+        "on_writable",
+        "path",
+        "peer",
+        "query",
+        "started",
+        "target",
+        "version",
+    )
+
+    def __init__(self, connection: Connection, head: RequestHead, body: bytes, peer: str) -> None:
+        self._connection: Connection | None = connection
+        self._left = 0  # bytes of the body still to be written; _CHUNKED; _UNTIL_CLOSE
+        self._silent = head.method == "HEAD"  # the body is not written
+        self.method = head.method
+        self.target = head.target
+        path, _, self.query = head.target.partition(b"?")
+        self.path = path.decode("ascii")
+        self.version = head.version
+        self.headers = head.headers
+        self.body = body
+        self.peer = peer
+        self.started = False
+        self.on_disconnect: Callable[[], None] | None = None
+        self.on_writable: Callable[[bool], None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the exchange is over: answered, aborted, or the client has gone."""
+        return self._connection is None
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of the field with this lower-case name."""
+        return first(self.headers, name)
+
+    def respond(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        """Answer as a whole, in one write.
+
+        ``content-length`` is written for you (to a HEAD request or with 304, the one among the headers is kept: it
+        tells how long the body would be). ``connection: close`` among the headers ends the connection afterwards.
+
+        Raises:
+            ValueError: The status is below 200, or a header cannot be written.
+            RuntimeError: An answer was begun before.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        if self._silent or bodiless(status):
+            self._without_body(status, headers, len(body))
+        else:
+            head = self._head(connection, status, headers, b"content-length: %d\r\n" % len(body))
+            if len(body) <= _JOINED_BYTES:
+                connection.transport.write(head + body)
+            else:
+                connection.transport.writelines((head, body))
+        connection.answered()
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Begin an answer whose body follows by ``write``.
+
+        With ``content-length`` among the headers that much must follow; otherwise it is sent in chunks, or to a client
+        of HTTP/1.0, until the connection closes.
+
+        Raises:
+            ValueError: The status is below 200, or a header cannot be written.
+            RuntimeError: An answer was begun before.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        length = first(headers, b"content-length")
+        if self._silent or bodiless(status):
+            self._silent = True
+            self._without_body(status, headers, None)
+            return
+        if length is not None:
+            left, framing = int(length), b"content-length: %b\r\n" % length
+        elif self.version == "1.0":
+            left, framing = _UNTIL_CLOSE, b""
+            connection.keep_alive = False
+        else:
+            left, framing = _CHUNKED, b"transfer-encoding: chunked\r\n"
+        connection.transport.write(self._head(connection, status, headers, framing))
+        self._left = left
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body, at once.
+
+        Raises:
+            ValueError: It is longer than the ``content-length`` announced.
+        """
+        connection = self._connection
+        if connection is None or self._silent or not data:
+            return
+        transport, left = connection.transport, self._left
+        if left == _CHUNKED:
+            if len(data) <= _JOINED_BYTES:
+                transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            else:
+                transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+            return
+        if left != _UNTIL_CLOSE:
+            if len(data) > left:
+                raise ValueError(f"{len(data)} bytes more, but only {left} were announced")
+            self._left = left - len(data)
+        transport.write(data)
+
+    def end(self) -> None:
+        """The body is complete. If less was written than announced, the answer is aborted."""
+        connection = self._connection
+        if connection is None:
+            return
+        if not self._silent:
+            if self._left == _CHUNKED:
+                connection.transport.write(b"0\r\n\r\n")
+            elif self._left > 0:
+                self.abort()
+                return
+        connection.answered()
+
+    def abort(self) -> None:
+        """Cut the connection, since the answer cannot be completed. The client can tell that it is not whole.
+
+        What was written before still goes out, except where only the end of the connection would end the body: there
+        the connection is reset.
+        """
+        connection = self._connection
+        if connection is not None:
+            connection.cut(reset=self._left == _UNTIL_CLOSE)
+
+    def over(self) -> None:
+        """Let go of the connection and of whoever listens. Called by the connection, once."""
+        self._connection = None
+        self.on_writable = self.on_disconnect = None
+
+    def _head(self, connection: Connection, status: int, headers: Headers, framing: bytes) -> bytes:
+        if self.started:
+            raise RuntimeError("the answer was begun before")
+        fields = encode(headers, _FRAMING)
+        line = status_line(status)
+        self.started = True
+        if (b"connection", b"close") in headers or connection.server.draining:
+            connection.keep_alive = False
+        if not connection.keep_alive:
+            return b"%b%b%b%b\r\n" % (line, fields, framing, _CLOSE)
+        if self.version == "1.0":
+            return b"%b%b%b%b\r\n" % (line, fields, framing, _KEEP)
+        return b"%b%b%b\r\n" % (line, fields, framing)
+
+    def _without_body(self, status: int, headers: Headers, length: int | None) -> None:
+        """Write a head that ends the answer; the length that a body would have had may stand in it, except for 204."""
+        assert self._connection is not None
+        framing = b""
+        given = first(headers, b"content-length")
+        if status != 204 and given is not None:
+            framing = b"content-length: %d\r\n" % int(given)
+        elif self.method == "HEAD" and status not in {204, 304} and length is not None:
+            framing = b"content-length: %d\r\n" % length
+        self._connection.transport.write(self._head(self._connection, status, headers, framing))
