@@ -479,7 +479,7 @@ class Dispatcher:
         first = next(band for band in controller.bands if band)
         chosen = evictor.choose(
             level=report.level,
-            ceiling=controller.gates.ceiling_of.get(first.priority, 0.0),
+            ceiling=controller.gates.ceiling_of(first.priority),
             in_flight=self.in_flight,
             priority=first.priority,
             now=self._now,

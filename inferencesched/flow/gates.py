@@ -28,31 +28,35 @@ class Gates:
     def __init__(self, ceilings: _Ceilings, *, hysteresis: float) -> None:
         self._ceilings = ceilings
         self._hysteresis = hysteresis
-        self._seen: tuple[Saturation | None, tuple[int, ...]] | None = None
+        self._saturation: Saturation | None = None
+        self._priorities: tuple[int, ...] | None = None
+        self._in_force: Sequence[float] = ()
         self._closed: set[int] = set()
-        self.ceiling_of: dict[int, float] = {}
         self.closings_total = 0
 
     def look(self, saturation: Saturation | None, priorities: tuple[int, ...]) -> None:
         """Take note of how full the pool is; `priorities` are all bands, the most urgent first."""
-        if self._seen is not None and self._seen[0] is saturation and self._seen[1] is priorities:
+        if saturation is self._saturation and priorities is self._priorities:
             return
-        self._seen = saturation, priorities
+        self._saturation, self._priorities = saturation, priorities
         if saturation is None:
             return
-        ceilings = self._ceilings(saturation.level, priorities)
+        level, closed, opens_below = saturation.level, self._closed, 1.0 - self._hysteresis
+        ceilings = self._ceilings(level, priorities)
         if ceilings is None or len(ceilings) != len(priorities):
             ceilings = (1.0,) * len(priorities)
-        self.ceiling_of = dict(zip(priorities, ceilings, strict=True))
-        level, opens_below = saturation.level, 1.0 - self._hysteresis
-        shut = {
-            priority
-            for priority, ceiling in self.ceiling_of.items()
-            if level >= ceiling or (priority in self._closed and level >= ceiling * opens_below)
-        }
-        self.closings_total += len(shut - self._closed)
-        self._closed = shut
+        self._in_force, self._closed = ceilings, set()
+        for priority, ceiling in zip(priorities, ceilings, strict=True):
+            if level >= ceiling:
+                self._closed.add(priority)
+                self.closings_total += priority not in closed
+            elif priority in closed and level >= ceiling * opens_below:
+                self._closed.add(priority)
+
+    def ceiling_of(self, priority: int) -> float:
+        """Return the ceiling of a band as of the last look; 0 for one that was not looked at."""
+        return next((c for p, c in zip(self._priorities or (), self._in_force, strict=False) if p == priority), 0.0)
 
     def is_open(self, priority: int) -> bool:
         """Return whether the band may send; none may while there are no endpoints."""
-        return self._seen is not None and self._seen[0] is not None and priority not in self._closed
+        return self._saturation is not None and priority not in self._closed

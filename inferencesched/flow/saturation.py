@@ -9,7 +9,7 @@ counts: the idle one must not hide the other. A server that has just joined coun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import attrs
@@ -75,9 +75,11 @@ class Gauge:
         self._slow_start = slow_start
         self._joined: dict[int, float] = {}  # endpoint instance → when
         self._settled_at = -math.inf
-        self._masks: NDArray[np.bool_] | None = None  # those that `_stages` was made from
+        self._endpoints: EndpointBatch | None = None  # the ones that are weighed
+        self._masks: NDArray[np.bool_] | None = None
+        self._weights: FloatArray = np.zeros(0)
         self._stages: tuple[_Stage, ...] = ()
-        self._fully: FloatArray = np.ones(0)  # the weights of a pool where each counts fully
+        self._names: tuple[str, ...] = ()
 
     def joined(self, endpoint: Endpoint, *, now: float) -> None:
         """A server joined the pool; heard of again, it is no newer."""
@@ -111,55 +113,57 @@ class Gauge:
 
     def sum_up(self, endpoints: EndpointBatch, load: FloatArray) -> Saturation:
         """Return how full the pool is when its endpoints are as full as `load` says."""
-        masks = endpoints.static(("stages", _ROLE_LABEL), _masks)
-        if masks is not self._masks:
-            self._masks, self._stages, self._fully = masks, tuple(_stages(masks)), readonly(np.ones(len(load)))
-        weights = self._weights(endpoints)
-        total = float(np.add.reduce(load))
-        if weights is self._fully and not math.isnan(total):  # everybody is known
-            stages = {stage.name: stage.mean(load, total) for stage in self._stages}
-            level = max(stages.values()) if stages else total / len(load)
-        else:
-            stages = {stage.name: _mean(load[stage.mask], weights[stage.mask]) for stage in self._stages}
-            level = max(stages.values()) if stages else _mean(load, weights)
-        return Saturation(level, MappingProxyType(stages), endpoints, load, weights)
+        if endpoints is not self._endpoints:
+            self._weigh(endpoints)
+        means = [stage.mean(load) for stage in self._stages]
+        stages = MappingProxyType(dict(zip(self._names, means, strict=False)))
+        return Saturation(max(means), stages, endpoints, load, self._weights)
 
-    def _weights(self, endpoints: EndpointBatch) -> FloatArray:
-        if self.settled(now=endpoints.now):
-            return self._fully
+    def _weigh(self, endpoints: EndpointBatch) -> None:
+        """Work out how much each endpoint counts for which stage; a pool that works on neither is one by itself."""
+        masks = endpoints.static(("stages", _ROLE_LABEL), _masks)
+        settled = self.settled(now=endpoints.now)
+        if masks is self._masks and settled:
+            self._endpoints = endpoints
+            return
+        self._endpoints, self._masks = endpoints, masks if settled else None
+        self._weights = readonly(np.ones(len(endpoints)) if settled else self._warmth(endpoints))
+        found = [(name, mask) for name, mask in zip(_STAGES, masks.T, strict=True) if mask.any()]
+        self._names = tuple(name for name, _ in found)
+        everybody = np.ones(len(endpoints), np.bool_)
+        self._stages = tuple(_Stage(mask, self._weights) for mask in [mask for _, mask in found] or [everybody])
+
+    def _warmth(self, endpoints: EndpointBatch) -> FloatArray:
         ages = [endpoints.now - self._joined.get(e.instance, -np.inf) for e in endpoints.endpoints]
         return np.clip(np.array(ages) / self._slow_start, 0.0, 1.0)
 
 
-@attrs.frozen(eq=False)
 class _Stage:
-    """A stage that has endpoints: which of the pool's they are, and how many."""
+    """The endpoints that work on a stage, and how much each of them counts."""
 
-    name: str
-    mask: NDArray[np.bool_]
-    size: int
+    __slots__ = ("_mask", "_shares", "_weights", "_whole")
 
-    def mean(self, load: FloatArray, total: float) -> float:
-        """Return the mean load of the stage; `total` is the sum over the whole pool."""
-        return (total if self.size == len(load) else float(np.add.reduce(load[self.mask]))) / self.size
+    def __init__(self, mask: NDArray[np.bool_], weights: FloatArray) -> None:
+        self._mask = mask
+        self._weights = weights
+        shares = weights * mask
+        self._shares = shares if shares.any() else mask.astype(np.float64)
+        self._whole = float(np.ones(len(mask)) @ self._shares)  # added up as `mean` does: a full pool is at 1.0 exactly
+
+    def mean(self, load: FloatArray) -> float:
+        """Return the weighted mean of what is known; the plain one when everything known has just joined; else 0."""
+        mean = float(load @ self._shares) / self._whole
+        return self._mean_of_known(load) if math.isnan(mean) else mean
+
+    def _mean_of_known(self, load: FloatArray) -> float:
+        known = self._mask & ~np.isnan(load)
+        load, weights = load[known], self._weights[known]
+        whole = weights.sum()
+        if whole > 0:
+            return float(load @ weights / whole)
+        return float(load.mean()) if load.size else 0.0
 
 
 def _masks(endpoints: tuple[Endpoint, ...]) -> NDArray[np.bool_]:
     roles = [endpoint.labels.get(_ROLE_LABEL) for endpoint in endpoints]
     return np.array([[role in stage for stage in _STAGES.values()] for role in roles], np.bool_)
-
-
-def _stages(masks: NDArray[np.bool_]) -> Iterator[_Stage]:
-    for name, mask in zip(_STAGES, masks.T, strict=True):
-        if mask.any():
-            yield _Stage(name, mask, int(mask.sum()))
-
-
-def _mean(load: FloatArray, weights: FloatArray) -> float:
-    """Return the weighted mean of what is known; the plain one when everything known has just joined; else 0."""
-    known = ~np.isnan(load)
-    load, weights = load[known], weights[known]
-    whole = weights.sum()
-    if whole > 0:
-        return float((load * weights).sum() / whole)
-    return float(load.mean()) if load.size else 0.0
