@@ -1,0 +1,299 @@
+"""Gateway: from a request as received to a plan and a place: what is asked for, by whom, for which pool, how urgent.
+
+    exchange ─▶ ours? (health, models, receipts) ─▶ answered here
+             └▶ decode once ─▶ read ─▶ route ─▶ rewrite ─▶ Plan ─▶ Relay (and copies for mirrors)
+
+Everything here is done in one go when the request is complete, on the event loop's thread; nothing waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import orjson
+
+from inferencesched import Decision, Rejection, Request
+from inferencesched.apis import (
+    Asked,
+    BadBody,
+    ErrorAnswer,
+    Operation,
+    error_answer,
+    read_request,
+    rejection_answer,
+)
+from inferencesched.request import DEFAULT_FLOW
+from inferencesched.resources import NoRoute, Routed
+from inferencesched_gateway.headers import changed, readable
+from inferencesched_gateway.manifest import SCHEME_LABEL
+from inferencesched_gateway.mirror import Mirrors
+from inferencesched_gateway.pool import Pool
+from inferencesched_gateway.records import Records
+from inferencesched_gateway.relay import Plan, Relay
+from inferencesched_gateway.setup import Setup
+from inferencesched_gateway.trust import TrustedNetworks
+from inferencesched_gateway.wire import Client, Exchange, Headers, Origin
+
+__all__ = ["Gateway", "GatewaySettings"]
+
+_log = logging.getLogger(__name__)
+
+_OBJECTIVE = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
+_FAIRNESS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
+_TTFT_SLO = ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms")
+_TPOT_SLO = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
+_SUBSET = "x-gateway-destination-endpoint-subset"
+_LONGEST_ID = 128
+_REMEMBERED_ORIGINS = 4096
+
+
+@attrs.frozen
+class GatewaySettings:
+    """What can be said about how requests are treated.
+
+    Attributes:
+        attempts: endpoints that are tried before the first byte, the first one included.
+        session_header: names the session: it keeps a session's requests together in traffic splits, and is known to
+            plugins as the request's session.
+        trusted: networks whose control headers count.
+        keep_receipts: how many of the latest requests can be asked about.
+    """
+
+    attempts: int = attrs.field(default=3, validator=attrs.validators.ge(1))
+    session_header: str = attrs.field(default="x-session-id", converter=str.lower)
+    trusted: tuple[str, ...] = ()
+    keep_receipts: int = attrs.field(default=256, validator=attrs.validators.ge(0))
+
+
+class Gateway:
+    """Takes exchanges, and finds each its pool.
+
+    Args:
+        setup: pools and routes in force; replaced as a whole on reload.
+        client: the engines' side of the wire.
+        settings: see there.
+        rng: draws among the backends of a route.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        client: Client,
+        settings: GatewaySettings,
+        *,
+        rng: random.Random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.setup = setup
+        self.client = client
+        self.settings = settings
+        self.clock = clock
+        self.records = Records(most=settings.keep_receipts)
+        self.mirrors = Mirrors(self)
+        self.trusted = TrustedNetworks(settings.trusted)
+        self._rng = rng
+        self._origins: dict[str, Origin] = {}
+        self._ids = map(f"{os.urandom(4).hex()}-{{:x}}".format, itertools.count(1))
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer one request, or see that it is carried to where it will be."""
+        request_id = self._request_id(exchange)
+        operation = self.setup.operations.at(exchange.path) if exchange.method == "POST" else None
+        try:
+            self._carry(exchange, request_id, operation)
+        except BadBody as error:
+            self.answer_error(exchange, operation, request_id, 400, "invalid-request", error)
+        except Exception:  # our own fault, whatever it is: it must not end the connection without an answer
+            _log.exception("request %s: failed before it was placed", request_id)
+            if not exchange.started:
+                self.answer_error(exchange, operation, request_id, 500, "internal")
+
+    def _carry(self, exchange: Exchange, request_id: str, operation: Operation | None) -> None:
+        setup = self.setup
+        headers = readable(exchange.headers, trusted=self.trusted.covers(exchange.peer))
+        body: dict[str, Any] | None = None
+        asked: Asked | None = None
+        if operation is not None:
+            body = _decoded(exchange.body)
+            asked = read_request(operation, body, dumps=orjson.dumps)
+        elif not setup.operations.passes_through:
+            raise BadBody("", "sent to a path that a configured parser knows")
+        model = None if asked is None else asked.model
+        session = headers.get(self.settings.session_header)
+        routed = setup.table.route(
+            host=headers.get("host", ""),
+            method=exchange.method,
+            path=exchange.path,
+            query=exchange.query.decode("latin-1"),
+            headers=headers,
+            model=model,
+            key=session or _first(headers, _FAIRNESS),
+            rng=self._rng,
+        )
+        if isinstance(routed, NoRoute):
+            self.answer_error(exchange, operation, request_id, routed.status, routed.code, routed.message)
+            return
+        pool = setup.pools[routed.pool]
+        if routed.request_headers:
+            headers = changed(headers, routed.request_headers)
+        request = self._request(request_id, exchange, headers, asked, routed)
+        plan = self._carried(exchange, request, routed, operation, asked, body, headers)
+        for mirror in routed.mirrors:
+            self.mirrors.send(attrs.evolve(plan, body=exchange.body), setup.pools[mirror])
+        Relay(self, plan, pool, exchange).start()
+
+    def _request(
+        self, request_id: str, exchange: Exchange, headers: Mapping[str, str], asked: Asked | None, routed: Routed
+    ) -> Request:
+        model = routed.model or (asked.model if asked is not None else None) or ""
+        size = len(exchange.body)
+        flow = _first(headers, _FAIRNESS) or DEFAULT_FLOW
+        objective = _first(headers, _OBJECTIVE)
+        priority = 0
+        if objective is not None:
+            namespace, name = routed.pool
+            priority = self.setup.manifests.priority(objective, name, namespace)
+        session = headers.get(self.settings.session_header)
+        if asked is None:
+            return Request(
+                request_id, model, priority=priority, flow=flow, session=session, headers=headers, size_bytes=size
+            )
+        return Request(
+            request_id,
+            model,
+            asked.prompt,
+            priority=priority,
+            flow=flow,
+            session=session,
+            headers=headers,
+            cache_salt=asked.cache_salt,
+            media=asked.media,
+            prompt_tokens=asked.prompt_tokens,
+            max_output_tokens=asked.max_output_tokens,
+            size_bytes=size,
+            deadline=None if routed.timeout is None else self.clock() + routed.timeout,
+            ttft_slo=_milliseconds(_first(headers, _TTFT_SLO)),
+            tpot_slo=_milliseconds(_first(headers, _TPOT_SLO)),
+        )
+
+    def _carried(
+        self,
+        exchange: Exchange,
+        request: Request,
+        routed: Routed,
+        operation: Operation | None,
+        asked: Asked | None,
+        body: dict[str, Any] | None,
+        headers: Mapping[str, str],
+    ) -> Plan:
+        content, model = exchange.body, None
+        if body is not None and asked is not None and routed.model is not None and routed.model != asked.model:
+            content, model = orjson.dumps({**body, "model": routed.model}), asked.model
+        target = exchange.target if routed.path is None else _target(routed.path, exchange.query)
+        subset = headers.get(_SUBSET)
+        return Plan(
+            request,
+            routed,
+            operation,
+            exchange.method.encode(),
+            target,
+            exchange.headers,
+            content,
+            model,
+            None if subset is None else tuple(filter(None, (part.strip() for part in subset.split(",")))),
+        )
+
+    # --- what relays need ----------------------------------------------------------------------------------------
+
+    def origin(self, decision: Decision, hostname: str | None = None) -> Origin:
+        """Return where to connect to; `hostname` is what to ask for there, if a route says so."""
+        address = decision.address
+        origin = self._origins.get(address)
+        if origin is None:
+            if len(self._origins) >= _REMEMBERED_ORIGINS:
+                self._origins.clear()
+            scheme = decision.endpoint.labels.get(SCHEME_LABEL, "http")
+            origin = self._origins[address] = Origin.parse(f"{scheme}://{address}")
+        return origin if hostname is None else attrs.evolve(origin, authority=hostname.encode("ascii"))
+
+    def later(self, function: Callable[[], None]) -> None:
+        """Call `function` when everything that is ready now has been done."""
+        asyncio.get_running_loop().call_soon(function)
+
+    def refuse(self, exchange: Exchange, rejection: Rejection, operation: Operation | None) -> None:
+        """Answer a request that gets no place."""
+        _respond(exchange, rejection_answer(operation, rejection), rejection.request_id)
+
+    def answer_error(
+        self,
+        exchange: Exchange,
+        operation: Operation | None,
+        request_id: str,
+        status: int,
+        code: str,
+        message: str | BadBody = "",
+    ) -> None:
+        """Answer a request that cannot be carried, in the shape of its own API."""
+        _respond(exchange, error_answer(operation, status, message, code=code), request_id)
+
+    def refuse_unread(self, status: int, reason: str) -> tuple[Headers, bytes]:
+        """Return headers and body for a request that the wire does not take."""
+        answer = error_answer(None, status, f"{reason[:1].upper()}{reason[1:]}.", code="refused")
+        return _headers(answer), answer.content
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _request_id(self, exchange: Exchange) -> str:
+        given = exchange.header(b"x-request-id")
+        if given is not None and 0 < len(given) <= _LONGEST_ID and given.isascii():
+            text = given.decode("ascii")
+            if text.isprintable():
+                return text
+        return next(self._ids)
+
+
+def _respond(exchange: Exchange, answer: ErrorAnswer, request_id: str) -> None:
+    exchange.respond(answer.status, [*_headers(answer), (b"x-request-id", request_id.encode())], answer.content)
+
+
+def _headers(answer: ErrorAnswer) -> Headers:
+    return [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+
+
+def _decoded(content: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise BadBody("", f"JSON; it is not at line {error.lineno}, column {error.colno}") from None
+    if not isinstance(body, dict):
+        raise BadBody("", "a JSON object")
+    return body
+
+
+def _first(headers: Mapping[str, str], names: tuple[str, str]) -> str | None:
+    current, deprecated = names
+    return headers.get(current) or headers.get(deprecated)
+
+
+def _milliseconds(text: str | None) -> float | None:
+    """Return seconds; None for what is no finite number of milliseconds above 0."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text) / 1000.0
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < float("inf") else None
+
+
+def _target(path: str, query: bytes) -> bytes:
+    return path.encode("latin-1") + (b"?" + query if query else b"")

@@ -1,0 +1,384 @@
+"""Relay: the life of one request on its way through the gateway.
+
+    waiting ─▶ assigned ─▶ sent ─▶ head ─▶ first byte ─▶ … ─▶ end
+       │          ▲          │       │                 │
+       │          └──────────┴───────┘ next fallback   └─ fails: an error event ends the stream
+       └─ rejected, or the client goes away
+
+Nothing has reached the client before the first byte of the answer: until then another endpoint may be tried, in the
+order that the decision ranked them, and the lease moves along. Afterwards there is no other endpoint. Whichever way it
+ends, the place is given back exactly once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import orjson
+
+from inferencesched import Decision, Rejection, Request
+from inferencesched.apis import (
+    Operation,
+    StreamReader,
+    Usage,
+    error_event,
+    restore_model,
+    upstream_answer,
+    usage_of,
+)
+from inferencesched.events import Ticket
+from inferencesched.resources import Routed
+from inferencesched_gateway.headers import from_engine, to_engine
+from inferencesched_gateway.outcome import Outcome
+from inferencesched_gateway.pool import Pool
+from inferencesched_gateway.wire import Call, Exchange, Headers, UpstreamError
+
+if TYPE_CHECKING:
+    from inferencesched_gateway.gateway import Gateway
+
+__all__ = ["Plan", "Relay"]
+
+_TRY_ELSEWHERE = frozenset({502, 503, 504})
+"""Answers by which a server says that it cannot serve now, and that another one might."""
+
+_LARGEST_READ = 4 * 1024 * 1024
+"""Bytes of an answer in one piece that is read for its usage; a longer one is passed on unread."""
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """What is to be done with one request, as read and routed.
+
+    Attributes:
+        request: as it is to be placed.
+        routed: which pool, and what the route changes.
+        operation: what is asked for; None for what is passed through unread.
+        method: of the request.
+        target: path and query to ask the engine for.
+        headers: as the client sent them.
+        body: what to send: the client's own bytes, unless the model's name had to be changed in it.
+        model: the client's name for the model, to be restored in the answer; None where nothing was changed.
+        subset: endpoints that may be used; None for all.
+    """
+
+    request: Request
+    routed: Routed
+    operation: Operation | None
+    method: bytes
+    target: bytes
+    headers: Headers
+    body: bytes
+    model: str | None = None
+    subset: tuple[str, ...] | None = None
+
+
+class Relay:
+    """Carries one request to an engine and its answer back.
+
+    Args:
+        gateway: whose client, clock and records are used.
+        plan: what is to be done.
+        pool: where.
+        exchange: the client's side.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_began",
+        "_call",
+        "_collected",
+        "_decision",
+        "_exchange",
+        "_first",
+        "_gateway",
+        "_head",
+        "_is_held",
+        "_is_over",
+        "_placed",
+        "_plan",
+        "_pool",
+        "_reader",
+        "_receipt",
+        "_size",
+        "_status",
+        "_ticket",
+    )
+
+    def __init__(self, gateway: Gateway, plan: Plan, pool: Pool, exchange: Exchange) -> None:
+        self._gateway = gateway
+        self._plan = plan
+        self._pool = pool
+        self._exchange = exchange
+        self._began = gateway.clock()
+        self._placed: float | None = None
+        self._first: float | None = None
+        self._ticket: Ticket | None = None
+        self._decision: Decision | None = None
+        self._receipt: Rejection | None = None
+        self._call: Call | None = None
+        self._head: Headers | None = None  # of the answer, while nothing of it has been passed on
+        self._status = 0
+        self._reader: StreamReader | None = None
+        self._collected: list[bytes] | None = None
+        self._is_held = False  # the whole of it is waited for, because it may have to be changed
+        self._size = 0
+        self._attempts = 0
+        self._is_over = False
+        exchange.on_disconnect = self._gone
+        exchange.on_writable = self._writable
+
+    def start(self) -> None:
+        """Ask for a place."""
+        self._ticket = self._pool.submit(
+            self._plan.request, self, subset=self._plan.subset, n=self._gateway.settings.attempts
+        )
+        if self._is_over:
+            self._ticket = None
+
+    # --- told by the pool ----------------------------------------------------------------------------------------
+
+    def assigned(self, ticket: Ticket, decision: Decision) -> None:
+        """There is a place: send the request there."""
+        self._ticket, self._decision = ticket, decision
+        self._placed = self._gateway.clock()
+        self._send(decision)
+
+    def rejected(self, rejection: Rejection) -> None:
+        """There is none: tell the client so."""
+        self._ticket = None
+        self._receipt = rejection
+        self._refuse(rejection, "rejected")
+
+    def evicted(self, rejection: Rejection) -> None:
+        """More urgent work needs the place."""
+        if self._call is not None:
+            self._call.cancel()
+        if self._exchange.started:
+            self._break_off(rejection.http_status, "The request had to make room for more urgent work.", "evicted")
+            self._over("cancelled")
+        else:
+            self._refuse(rejection, "cancelled")
+
+    # --- told by the engine's side --------------------------------------------------------------------------------
+
+    def head(self, status: int, headers: Headers) -> None:
+        """The engine has begun to answer; nothing is passed on before the first byte of its body."""
+        if status in _TRY_ELSEWHERE and self._move():
+            return
+        self._status, self._head = status, headers
+        self._reader = self._collected = None
+        self._size, self._is_held = 0, False
+        operation = self._plan.operation
+        if operation is None:
+            return
+        kind = _value(headers, b"content-type")
+        if kind.startswith(b"text/event-stream"):
+            self._reader = StreamReader(operation, self._plan.model, loads=orjson.loads, dumps=orjson.dumps)
+        elif kind.startswith(b"application/json") or status >= 400:
+            self._collected = []
+            self._is_held = self._plan.model is not None or status >= 400
+
+    def data(self, chunk: bytes) -> None:
+        """Pass a piece of the answer on."""
+        if self._reader is not None:
+            if self._first is None:
+                self._first = self._gateway.clock()
+                self._begin()
+            out = self._reader.feed(chunk)
+            if out:
+                self._exchange.write(out)
+            return
+        if self._collected is not None and self._collect(chunk):
+            return
+        if self._head is not None:
+            self._begin()
+        self._exchange.write(chunk)
+
+    def end(self) -> None:
+        """The answer is complete."""
+        self._call = None
+        usage: Usage | None = None
+        if self._reader is not None:
+            usage = self._reader.usage
+            if self._head is not None:
+                self._begin()
+            rest = self._reader.end()
+            if rest:
+                self._exchange.write(rest)
+        elif self._collected is not None:
+            usage = self._read_whole(b"".join(self._collected))
+        if self._head is not None:
+            self._begin()
+        self._exchange.end()
+        if usage is not None and usage.cached_tokens is not None and self._decision is not None:
+            self._pool.report_cached_tokens(self._decision, usage.cached_tokens)
+        self._over("success" if self._status < 500 else "error", usage)
+
+    def failed(self, error: UpstreamError) -> None:
+        """The engine cannot be reached, is silent, or has broken off."""
+        self._call = None
+        if not self._exchange.started:
+            if self._move():
+                return
+            self._status, code = (504, "engine-timeout") if error.timed_out else (502, "engine-unreachable")
+            self._gateway.answer_error(self._exchange, self._plan.operation, self._plan.request.id, self._status, code)
+        else:
+            self._break_off(502, "The model server broke off its answer.", "engine-broke-off")
+        self._over("error")
+
+    # --- told by the client's side ----------------------------------------------------------------------------------
+
+    def _gone(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        if not self._exchange.started:
+            self._status = 499
+        self._over("cancelled")
+
+    def _writable(self, yes: bool) -> None:  # noqa: FBT001
+        if self._call is not None:
+            if yes:
+                self._call.resume()
+            else:
+                self._call.pause()
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _send(self, decision: Decision) -> None:
+        plan, routed = self._plan, self._plan.routed
+        self._attempts += 1
+        ours = {**decision.headers, "x-request-id": plan.request.id}
+        ours["x-gateway-destination-endpoint"] = decision.address
+        headers = to_engine(
+            plan.headers,
+            ours,
+            is_read=plan.operation is not None,
+            changes=routed.request_headers,
+            owned=decision.owned_headers,
+        )
+        self._call = self._gateway.client.send(
+            self._gateway.origin(decision, routed.hostname), plan.method, plan.target, headers, plan.body, self
+        )
+
+    def _move(self) -> bool:
+        """Try the next fallback, if there is one."""
+        decision, ticket = self._decision, self._ticket
+        if decision is None or ticket is None or not decision.fallbacks:
+            return False
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        moved = self._pool.retry(ticket)
+        if moved is None:
+            self._ticket = None  # it has ended there: every fallback has left the fleet
+            return False
+        self._decision = moved
+        self._send(moved)
+        return True
+
+    def _begin(self, length: int | None = None) -> None:
+        """Pass the head of the answer on, with a new length if it has one; from now on there is no other endpoint."""
+        assert self._head is not None
+        assert self._decision is not None
+        if self._reader is not None and self._ticket is not None:
+            self._pool.first_token(self._ticket)
+        ours = {**self._decision.response_headers, "x-request-id": self._plan.request.id}
+        is_whole = not self._is_held and (self._reader is None or self._plan.model is None)
+        headers = from_engine(self._head, ours, keep_length=is_whole, changes=self._plan.routed.response_headers)
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        self._head = None
+        self._exchange.start(self._status, headers)
+
+    def _collect(self, chunk: bytes) -> bool:
+        """Keep a copy of an answer in one piece, to be read at its end; return whether it is held back until then."""
+        assert self._collected is not None
+        self._collected.append(chunk)
+        self._size += len(chunk)
+        if self._size <= _LARGEST_READ:
+            return self._is_held
+        held, self._collected = self._collected[:-1], None
+        if self._is_held:
+            self._begin()
+            for piece in held:
+                self._exchange.write(piece)
+        return False
+
+    def _read_whole(self, content: bytes) -> Usage | None:
+        """Return the usage of an answer in one piece; one that was held back is passed on as the client knows it."""
+        operation, model = self._plan.operation, self._plan.model
+        assert operation is not None
+        try:
+            body = orjson.loads(content)
+        except orjson.JSONDecodeError:
+            body = None
+        if self._is_held:
+            own = upstream_answer(operation, self._status, body) if self._status >= 400 else None
+            if own is not None:
+                content = own.content
+            elif model is not None and restore_model(operation, body, model):
+                content = orjson.dumps(body)
+            self._begin(len(content))
+            self._exchange.write(content)
+        return usage_of(operation, body) if self._status < 400 else None
+
+    def _refuse(self, rejection: Rejection, result: str) -> None:
+        self._status = rejection.http_status
+        self._gateway.refuse(self._exchange, rejection, self._plan.operation)
+        self._over(result)
+
+    def _break_off(self, status: int, sentence: str, code: str) -> None:
+        """End an answer that has begun and cannot be completed, so that nobody takes it for complete."""
+        reader = self._reader
+        if reader is None:
+            self._exchange.abort()
+            return
+        rest = reader.end()
+        if not reader.is_failed:
+            rest += error_event(self._plan.operation, status, sentence, code=code, events=reader.events)
+        self._exchange.write(rest)
+        self._exchange.end()
+
+    def _over(self, result: str, usage: Usage | None = None) -> None:
+        """Give the place back and keep a record; only the first call counts."""
+        if self._is_over:
+            return
+        self._is_over = True
+        exchange, ticket, decision = self._exchange, self._ticket, self._decision
+        exchange.on_disconnect = exchange.on_writable = None
+        self._ticket = self._call = None
+        if ticket is not None:
+            if result == "cancelled":
+                self._pool.cancel(ticket)
+            else:
+                self._pool.finish(ticket, result)
+        now = self._gateway.clock()
+        usage = usage if usage is not None or self._reader is None else self._reader.usage
+        outcome = Outcome(
+            self._plan.request.id,
+            self._pool.name,
+            "" if decision is None else decision.endpoint.name,
+            self._plan.model or self._plan.request.model,
+            self._status,
+            result,
+            now - self._began,
+            None if self._placed is None else self._placed - self._began,
+            None if self._first is None else self._first - self._began,
+            _seconds_per_token(self._first, now, usage),
+            usage,
+            self._attempts,
+        )
+        self._gateway.records.ended(outcome, self._receipt or decision)
+
+
+def _seconds_per_token(first: float | None, now: float, usage: Usage | None) -> float | None:
+    """Return how long each token after the first took; None for an answer in one piece, or without a count."""
+    if first is None or usage is None or usage.output_tokens is None or usage.output_tokens < 2:
+        return None
+    return (now - first) / (usage.output_tokens - 1)
+
+
+def _value(headers: Headers, name: bytes) -> bytes:
+    return next((value.lower() for key, value in headers if key == name), b"")
