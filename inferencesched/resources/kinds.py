@@ -9,6 +9,7 @@ from typing import Any
 from inferencesched.config import is_config
 from inferencesched.documents import Document
 from inferencesched.errors import Problem, near_miss
+from inferencesched.resources.adapters import is_adapter_map, read_adapter_map
 from inferencesched.resources.endpoints import read_endpoints
 from inferencesched.resources.objective import read_objective
 from inferencesched.resources.pool import read_pool, read_pool_v1alpha2
@@ -56,6 +57,8 @@ def read_one(document: Document, problems: list[Problem], warnings: list[Problem
         return None
     if not document.kind and isinstance(content, Mapping) and "endpoints" in content:
         return read_endpoints(document, problems)
+    if is_adapter_map(document):
+        return read_adapter_map(document, problems)
     reader = _READERS.get((document.api_version, document.kind))
     if reader is None:
         _report(document, problems, warnings)

@@ -9,6 +9,7 @@ import attrs
 
 from inferencesched.documents import Document
 from inferencesched.errors import ConfigError, Problem, near_miss
+from inferencesched.resources.adapters import AdapterBase
 from inferencesched.resources.endpoints import StaticEndpoint
 from inferencesched.resources.kinds import read_one
 from inferencesched.resources.objective import InferenceObjective
@@ -18,7 +19,7 @@ from inferencesched.resources.route import HTTPRoute
 
 __all__ = ["Manifests", "examine", "resolve"]
 
-Resource = InferencePool | InferenceObjective | InferenceModelRewrite | HTTPRoute
+Resource = InferencePool | InferenceObjective | InferenceModelRewrite | HTTPRoute | AdapterBase
 T = TypeVar("T")
 
 
@@ -32,6 +33,7 @@ class Manifests:
         rewrites: every InferenceModelRewrite, the oldest first, as that is their precedence.
         routes: every HTTPRoute.
         endpoints: what endpoints files list.
+        adapters: which LoRA adapters share which base model.
         warnings: what is deprecated, has no effect, or is not read.
     """
 
@@ -41,10 +43,25 @@ class Manifests:
     routes: tuple[HTTPRoute, ...] = ()
     endpoints: tuple[StaticEndpoint, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    adapters: tuple[AdapterBase, ...] = ()
 
     def pool(self, name: str, namespace: str = "default") -> InferencePool | None:
         """Return the pool of that name, if there is one."""
         return next((pool for pool in self.pools if (pool.name, pool.namespace) == (name, namespace)), None)
+
+    def endpoints_of(self, pool: InferencePool) -> tuple[StaticEndpoint, ...]:
+        """Return the endpoints that belong to a pool: those of its namespace that have every label it asks for."""
+        wanted = pool.match_labels.items()
+        return tuple(
+            endpoint
+            for endpoint in self.endpoints
+            if endpoint.namespace == pool.namespace and wanted <= endpoint.labels.items()
+        )
+
+    @property
+    def bases(self) -> dict[str, str]:
+        """Adapter → its base model; the last ConfigMap counts for an adapter that stands in several."""
+        return {adapter: each.base for each in self.adapters for adapter in each.adapters}
 
     def priority(self, objective: str, pool: str, namespace: str = "default") -> int:
         """Return the priority of requests to `pool` that name `objective`; 0 when there is no such objective."""
@@ -84,14 +101,17 @@ def examine(*documents: Document | Mapping[str, Any], problems: list[Problem], w
     endpoints = [endpoint for _, value in read if isinstance(value, tuple) for endpoint in value]
     problems += [*_repeated(resources), *_repeated_endpoints(read), *_dangling(resources, _pools_in(given))]
     values = [value for _, value in resources]
-    return Manifests(
+    manifests = Manifests(
         pools=_only(InferencePool, values),
         objectives=_only(InferenceObjective, values),
         rewrites=tuple(sorted(_only(InferenceModelRewrite, values), key=lambda each: (not each.created, each.created))),
         routes=_only(HTTPRoute, values),
         endpoints=tuple(endpoints),
-        warnings=tuple(warnings),
+        adapters=_only(AdapterBase, values),
     )
+    if not problems:
+        warnings += _outside(manifests, read)
+    return attrs.evolve(manifests, warnings=tuple(warnings))
 
 
 def _only(kind: type[T], values: list[Resource]) -> tuple[T, ...]:
@@ -115,6 +135,16 @@ def _repeated_endpoints(read: list[tuple[Document, Any]]) -> Iterator[Problem]:
             if first.setdefault(endpoint.id, document) is not document:
                 message = f"the endpoint '{endpoint.id}' stands {_place(first[endpoint.id])} already"
                 yield from document.place([Problem("endpoints", message)])
+
+
+def _outside(manifests: Manifests, read: list[tuple[Document, Any]]) -> Iterator[Problem]:
+    """Yield a warning for each endpoint that belongs to no pool, if there are pools: nothing will be sent to it."""
+    inside = {endpoint.id for pool in manifests.pools for endpoint in manifests.endpoints_of(pool)}
+    for document, value in read if manifests.pools else ():
+        for i, endpoint in enumerate(value if isinstance(value, tuple) else ()):
+            if endpoint.id not in inside:
+                message = f"'{endpoint.id}' belongs to no InferencePool: none of its namespace selects its labels"
+                yield from document.place([Problem(f"endpoints[{i}]", message)])
 
 
 def _place(document: Document) -> str:

@@ -11,12 +11,16 @@ __all__ = [
     "Backend",
     "HTTPRoute",
     "HeaderChanges",
+    "Headers",
     "Mirror",
     "PathRewrite",
     "RouteMatch",
     "RouteRule",
     "ValueMatch",
 ]
+
+Headers = list[tuple[bytes, bytes]]
+"""Names and values, as they stand on the wire."""
 
 
 @attrs.frozen
@@ -41,11 +45,25 @@ class RouteMatch:
 
 @attrs.frozen
 class HeaderChanges:
-    """Headers to overwrite, to append to, and to remove."""
+    """Headers to overwrite, to append to, and to remove; names compare without case."""
 
     set: Mapping[str, str] = attrs.field(factory=dict)
     add: Mapping[str, str] = attrs.field(factory=dict)
     remove: tuple[str, ...] = ()
+
+    def applied(self, headers: Headers) -> Headers:
+        """Return the headers with these changes; what is added stands behind what there is under its name.
+
+        >>> HeaderChanges(set={"x-a": "1"}, remove=("x-b",)).applied([(b"x-a", b"0"), (b"x-b", b"0")])
+        [(b'x-a', b'1')]
+        """
+        gone = {name.lower().encode() for name in (*self.set, *self.remove)}
+        kept = [pair for pair in headers if pair[0].lower() not in gone]
+        return kept + [
+            (name.lower().encode(), value.encode())
+            for changes in (self.set, self.add)
+            for name, value in changes.items()
+        ]
 
 
 @attrs.frozen
@@ -103,9 +121,18 @@ class RouteRule:
 
 @attrs.frozen
 class HTTPRoute:
-    """Rules for some host names; for all of them when there are none."""
+    """Rules for some host names.
+
+    Attributes:
+        name: unique in its namespace.
+        rules: in their order.
+        hostnames: exact, or ``*.`` and a suffix; for all hosts when there are none.
+        namespace: where pools are that a rule names without one.
+        created: when, as the cluster wrote it; empty if it did not. The older route wins where two match equally.
+    """
 
     name: str
     rules: tuple[RouteRule, ...]
     hostnames: tuple[str, ...] = ()
     namespace: str = "default"
+    created: str = ""

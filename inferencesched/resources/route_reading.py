@@ -189,7 +189,8 @@ def read_route(document: Document, problems: list[Problem], warnings: list[Probl
         return None
     reader = _Reader(read.metadata.namespace, problems, warnings)
     rules = tuple(map(reader.rule, read.spec.rules))
-    return HTTPRoute(read.metadata.name, rules, read.spec.hostnames, read.metadata.namespace)
+    metadata = read.metadata
+    return HTTPRoute(metadata.name, rules, read.spec.hostnames, metadata.namespace, metadata.creation_timestamp)
 
 
 @attrs.frozen

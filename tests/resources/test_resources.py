@@ -123,7 +123,8 @@ def test_an_endpoints_file_lists_a_fleet(manifests: Manifests) -> None:
 
 
 def test_what_is_deprecated_is_told_with_its_replacement(manifests: Manifests) -> None:
-    assert [(Path(each.file or "").name, each.line, each.message) for each in manifests.warnings] == [
+    deprecated = [each for each in manifests.warnings if each.path == "apiVersion"]
+    assert [(Path(each.file or "").name, each.line, each.message) for each in deprecated] == [
         (
             "pools.yaml",
             36,
