@@ -197,13 +197,20 @@ class FlowController:
         """Return the band that goes next, None while none may."""
         if not self.gates.is_open(self._priorities[0]):
             return None  # no room, not even for the most urgent
-        waiting = [band for band in self._order if band]
-        first = waiting[0] if self.gates.is_open(waiting[0].priority) else None
-        aged = [band for band in waiting if band is not first and self._is_let_by(band, now)]
-        if aged:
-            first = min(aged, key=lambda each: each.let_by)
-            first.let_by = self._let_by_at = self._placed + 1
-        return first
+        first = let_by = None
+        is_top = True
+        for band in self._order:
+            if not band:
+                continue
+            if is_top and self.gates.is_open(band.priority):
+                first = band
+            elif self._is_let_by(band, now) and (let_by is None or band.let_by < let_by.let_by):
+                let_by = band
+            is_top = False
+        if let_by is None:
+            return first
+        let_by.let_by = self._let_by_at = self._placed + 1
+        return let_by
 
     def _is_let_by(self, band: Band, now: float) -> bool:
         return self.settings.tuning.lets_by(now - band.oldest.arrived, self._placed - self._let_by_at)

@@ -8,8 +8,6 @@ can only shorten. (Upstream starts the budget in force anew whenever the pool fl
 
 from __future__ import annotations
 
-import math
-
 from inferencesched.flow.waiting import Waiting
 
 __all__ = ["Patience"]
@@ -43,4 +41,4 @@ class Patience:
         else:
             over = waiting.arrived + no_endpoint_ttl + (self._with - waiting.with_endpoints)
         deadline = waiting.request.deadline
-        return min(over, math.inf if deadline is None else deadline)
+        return over if deadline is None else min(over, deadline)
