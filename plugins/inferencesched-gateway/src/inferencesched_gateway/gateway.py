@@ -35,7 +35,6 @@ from inferencesched.resources import NoRoute, Routed
 from inferencesched_gateway.headers import changed, readable
 from inferencesched_gateway.manifest import SCHEME_LABEL
 from inferencesched_gateway.mirror import Mirrors
-from inferencesched_gateway.pool import Pool
 from inferencesched_gateway.records import Records
 from inferencesched_gateway.relay import Plan, Relay
 from inferencesched_gateway.setup import Setup
@@ -55,6 +54,10 @@ _LONGEST_ID = 128
 _REMEMBERED_ORIGINS = 4096
 
 
+def _lower(name: str) -> str:
+    return name.lower()
+
+
 @attrs.frozen
 class GatewaySettings:
     """What can be said about how requests are treated.
@@ -68,7 +71,7 @@ class GatewaySettings:
     """
 
     attempts: int = attrs.field(default=3, validator=attrs.validators.ge(1))
-    session_header: str = attrs.field(default="x-session-id", converter=str.lower)
+    session_header: str = attrs.field(default="x-session-id", converter=_lower)
     trusted: tuple[str, ...] = ()
     keep_receipts: int = attrs.field(default=256, validator=attrs.validators.ge(0))
 
@@ -111,11 +114,11 @@ class Gateway:
         try:
             self._carry(exchange, request_id, operation)
         except BadBody as error:
-            self.answer_error(exchange, operation, request_id, 400, "invalid-request", error)
-        except Exception:  # our own fault, whatever it is: it must not end the connection without an answer
+            self.answer_error(exchange, operation, request_id, status=400, code="invalid-request", message=error)
+        except Exception:  # noqa: BLE001 — our own fault, whatever it is: it must not end without an answer
             _log.exception("request %s: failed before it was placed", request_id)
             if not exchange.started:
-                self.answer_error(exchange, operation, request_id, 500, "internal")
+                self.answer_error(exchange, operation, request_id, status=500, code="internal")
 
     def _carry(self, exchange: Exchange, request_id: str, operation: Operation | None) -> None:
         setup = self.setup
@@ -140,13 +143,27 @@ class Gateway:
             rng=self._rng,
         )
         if isinstance(routed, NoRoute):
-            self.answer_error(exchange, operation, request_id, routed.status, routed.code, routed.message)
+            status, code, message = routed.status, routed.code, routed.message
+            self.answer_error(exchange, operation, request_id, status=status, code=code, message=message)
             return
         pool = setup.pools[routed.pool]
         if routed.request_headers:
             headers = changed(headers, routed.request_headers)
         request = self._request(request_id, exchange, headers, asked, routed)
-        plan = self._carried(exchange, request, routed, operation, asked, body, headers)
+        content, restored = exchange.body, None
+        if body is not None and routed.model is not None and routed.model != model:
+            content, restored = orjson.dumps({**body, "model": routed.model}), model
+        plan = Plan(
+            request,
+            routed,
+            operation,
+            exchange.method.encode(),
+            exchange.target if routed.path is None else _target(routed.path, exchange.query),
+            exchange.headers,
+            content,
+            restored,
+            _subset(headers.get(_SUBSET)),
+        )
         for mirror in routed.mirrors:
             self.mirrors.send(attrs.evolve(plan, body=exchange.body), setup.pools[mirror])
         Relay(self, plan, pool, exchange).start()
@@ -161,7 +178,7 @@ class Gateway:
         priority = 0
         if objective is not None:
             namespace, name = routed.pool
-            priority = self.setup.manifests.priority(objective, name, namespace)
+            priority = self.setup.manifest.resources.priority(objective, name, namespace)
         session = headers.get(self.settings.session_header)
         if asked is None:
             return Request(
@@ -183,33 +200,6 @@ class Gateway:
             deadline=None if routed.timeout is None else self.clock() + routed.timeout,
             ttft_slo=_milliseconds(_first(headers, _TTFT_SLO)),
             tpot_slo=_milliseconds(_first(headers, _TPOT_SLO)),
-        )
-
-    def _carried(
-        self,
-        exchange: Exchange,
-        request: Request,
-        routed: Routed,
-        operation: Operation | None,
-        asked: Asked | None,
-        body: dict[str, Any] | None,
-        headers: Mapping[str, str],
-    ) -> Plan:
-        content, model = exchange.body, None
-        if body is not None and asked is not None and routed.model is not None and routed.model != asked.model:
-            content, model = orjson.dumps({**body, "model": routed.model}), asked.model
-        target = exchange.target if routed.path is None else _target(routed.path, exchange.query)
-        subset = headers.get(_SUBSET)
-        return Plan(
-            request,
-            routed,
-            operation,
-            exchange.method.encode(),
-            target,
-            exchange.headers,
-            content,
-            model,
-            None if subset is None else tuple(filter(None, (part.strip() for part in subset.split(",")))),
         )
 
     # --- what relays need ----------------------------------------------------------------------------------------
@@ -238,6 +228,7 @@ class Gateway:
         exchange: Exchange,
         operation: Operation | None,
         request_id: str,
+        *,
         status: int,
         code: str,
         message: str | BadBody = "",
@@ -293,6 +284,10 @@ def _milliseconds(text: str | None) -> float | None:
     except ValueError:
         return None
     return seconds if 0 < seconds < float("inf") else None
+
+
+def _subset(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def _target(path: str, query: bytes) -> bytes:

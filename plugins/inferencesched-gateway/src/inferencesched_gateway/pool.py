@@ -193,7 +193,7 @@ class Pool:
                     guest.rejected(rejection)
                 case Evicted(rejection=rejection):
                     guest.evicted(rejection)
-        except Exception:  # one guest's trouble is not the next one's; what it holds is given back
+        except Exception:  # noqa: BLE001 — one guest's trouble is not the next one's; what it holds is given back
             _log.exception("request %s: failed on being told of its place", event.request_id)
             self.finish(event.ticket, "error")
 

@@ -222,7 +222,9 @@ class Relay:
             if self._move():
                 return
             self._status, code = (504, "engine-timeout") if error.timed_out else (502, "engine-unreachable")
-            self._gateway.answer_error(self._exchange, self._plan.operation, self._plan.request.id, self._status, code)
+            self._gateway.answer_error(
+                self._exchange, self._plan.operation, self._plan.request.id, status=self._status, code=code
+            )
         else:
             self._break_off(502, "The model server broke off its answer.", "engine-broke-off")
         self._over("error")
@@ -237,7 +239,7 @@ class Relay:
             self._status = 499
         self._over("cancelled")
 
-    def _writable(self, yes: bool) -> None:  # noqa: FBT001
+    def _writable(self, yes: bool) -> None:
         if self._call is not None:
             if yes:
                 self._call.resume()

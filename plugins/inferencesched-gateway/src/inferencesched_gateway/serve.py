@@ -141,7 +141,7 @@ def command(
     seed: int | None,
     as_json: bool,
 ) -> None:
-    """Serve an OpenAI- and Anthropic-compatible gateway in front of model servers.
+    r"""Serve an OpenAI- and Anthropic-compatible gateway in front of model servers.
 
     Manifests are those of the field: EndpointPickerConfig, InferencePool, InferenceObjective, InferenceModelRewrite,
     HTTPRoute and endpoints files. Without any, the endpoints make one pool, and the default policy places requests.

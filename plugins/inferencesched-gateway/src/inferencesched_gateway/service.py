@@ -226,8 +226,9 @@ class Service:
     async def _look_for_facts(self) -> None:
         """Wait until every endpoint has been heard of, or patience is over; then say who decides blindly."""
         clock = self.gateway.clock
-        deadline = clock() + self.settings.ready_seconds
-        while clock() < deadline and not all(has_facts(feed, now=clock()) for feed in self._feeds):
+        for _ in range(int(self.settings.ready_seconds / _LOOK_SECONDS)):
+            if all(has_facts(feed, now=clock()) for feed in self._feeds):
+                break
             await asyncio.sleep(_LOOK_SECONDS)
         self._has_facts = True
         for feed in self._feeds:
