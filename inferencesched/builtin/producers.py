@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from inferencesched.endpoints import EndpointBatch, FloatArray
+from inferencesched.endpoints import EndpointBatch, FloatArray, constant
+from inferencesched.extremes import smallest
 from inferencesched.request import BYTES_PER_TOKEN, Request
 
 __all__ = ["InflightLoadProducer", "TokenProducer", "estimate_tokens"]
@@ -60,7 +61,7 @@ class TokenProducer:
     def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
         """Return the same count for every endpoint."""
         tokens = estimate_tokens(request)
-        return {} if tokens is None else {"prompt_tokens": np.full(len(endpoints), float(tokens))}
+        return {} if tokens is None else {"prompt_tokens": constant(tokens, len(endpoints))}
 
 
 @attrs.frozen
@@ -100,8 +101,9 @@ class InflightLoadProducer:
         """Return the work added to each endpoint."""
         prompt = endpoints["prompt_tokens"]
         matched, total = endpoints["prefix_matched_tokens"], endpoints["prefix_total_tokens"]
-        in_blocks = np.maximum(total - matched, 0.0) + np.maximum(prompt - total, 0.0)
-        work = np.where(np.isnan(in_blocks), prompt, in_blocks)
+        work = np.maximum(prompt, total) - np.minimum(matched, total)  # the formula's sum, in fewer steps
+        if not smallest(work) >= 0:  # unknown compares false
+            work = np.where(np.isnan(work), prompt, work)
         if not self.add_estimated_output_tokens:
             return {"uncached_request_tokens": work}
         bounds = [b for b in (request.max_output_tokens, self.max_estimated_output_tokens) if b is not None]

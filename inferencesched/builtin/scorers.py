@@ -15,7 +15,7 @@ from typing import ClassVar
 import attrs
 import numpy as np
 
-from inferencesched.endpoints import EndpointBatch, FloatArray
+from inferencesched.endpoints import EndpointBatch, FloatArray, constant
 from inferencesched.extremes import largest, smallest
 from inferencesched.request import Request
 
@@ -64,9 +64,9 @@ def _fewest_is_best(counts: FloatArray) -> FloatArray:
 
 def _of_known(values: FloatArray, score: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """Return ``score`` of the known values, and neutral for the unknown ones."""
-    scores = np.full(len(values), NEUTRAL)
-    known = ~np.isnan(values)
-    if known.any():
+    scores = constant(NEUTRAL, len(values))
+    known = (~np.isnan(values)).nonzero()[0]
+    if known.size:
         scores[known] = score(values[known])
     return scores
 

@@ -48,9 +48,15 @@ class ExpectedWorkScorer:
 
     def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
         """Return the score of each endpoint's work."""
-        work = endpoints["in_flight_requests"] * self.request_tokens
-        work += endpoints["in_flight_tokens"]
+        load = endpoints["in_flight_requests"] * self.request_tokens
+        load += endpoints["in_flight_tokens"]
         own = endpoints["uncached_request_tokens"]
-        work += own if smallest(own) >= 0 else np.nan_to_num(own)  # unknown compares false
-        scores: FloatArray = 1.0 / (1.0 + work / self.scale_tokens)
-        return scores if smallest(scores) > 0 else np.where(np.isnan(scores), 0.5, scores)
+        scores = self._of(load + own)
+        if smallest(scores) > 0:  # unknown compares false
+            return scores
+        scores = self._of(load + np.where(np.isnan(own), 0.0, own))
+        return np.where(np.isnan(scores), 0.5, scores)
+
+    def _of(self, work: FloatArray) -> FloatArray:
+        work += self.scale_tokens
+        return np.divide(self.scale_tokens, work, out=work)

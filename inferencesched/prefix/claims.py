@@ -83,7 +83,7 @@ class Claims:
         """Return the most that `nbytes` can rise by when `rows` more rows are needed."""
         if self._free_count >= rows:
             return 0
-        return (len(self._pairs) // 16 + rows + 8) * 28 + self._table.growth(rows)
+        return ((len(self._pairs) + rows) // 16 + rows + 8) * 28 + self._table.growth(rows)
 
     @property
     def tick(self) -> int:

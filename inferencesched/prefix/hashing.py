@@ -117,6 +117,9 @@ class PrefixKeys:
         seed: of the key space (see `space_seed`).
         limit: blocks that count; what is beyond is not matched.
 
+    Attributes:
+        note: a tree's own, of where it found the prompt last; means nothing to anybody else.
+
     >>> keys = PrefixKeys(b"the same system prompt; question", width=8)
     >>> len(keys), keys[1] == PrefixKeys(b"the same system text", width=8)[1]
     (4, True)
@@ -125,7 +128,7 @@ class PrefixKeys:
     goes on from the nearest saved hash state above it. Descending and then bisecting hash each byte about once.
     """
 
-    __slots__ = ("_content", "_count", "_known", "_seed", "_states", "_width")
+    __slots__ = ("_content", "_count", "_known", "_seed", "_states", "_width", "note")
 
     def __init__(self, content: bytes | memoryview, *, width: int, seed: int = 0, limit: int | None = None) -> None:
         if width <= 0:
@@ -136,6 +139,7 @@ class PrefixKeys:
         count = self._content.nbytes // width
         self._count = count if limit is None else min(count, limit)
         self._known: dict[int, int] = {}
+        self.note: Any = None
         self._states: list[tuple[int, xxhash.xxh3_64]] = []
 
     def __len__(self) -> int:

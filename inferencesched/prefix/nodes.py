@@ -71,8 +71,8 @@ class Nodes:
         if self._free_count >= rows:
             return 0
         # An array over-allocates by a sixteenth, a list by an eighth: 28 bytes a row in seven arrays, 8 in the list.
-        columns = (len(self.first) // 16 + rows + 8) * 28
-        return columns + (len(self.holders) // 8 + rows + 8) * 8 + self.table.growth(rows)
+        length = len(self.first) + rows
+        return (length // 16 + rows + 8) * 28 + (length // 8 + rows + 8) * 8 + self.table.growth(rows)
 
     def take(self, first: int, parent: int, start: int, length: int, holders: int) -> int:
         """Make a node without children and enter it in the table; return its row. The parent is not told."""

@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 
 from inferencesched.decision import Decision, Rejection
-from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray
+from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray, constant
 from inferencesched.interfaces import Observer
 from inferencesched.prefix.calibration import Accuracy, Calibration
 from inferencesched.prefix.hashing import KeyMaker, PrefixKeys
@@ -37,7 +37,7 @@ def _positive_unless_tuned(instance: Any, attribute: attrs.Attribute[int], value
         raise ValueError(f"{attribute.name} must be > 0 where autoTune is off, got {value}")
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class ApproxPrefixCacheProducer(Observer):
     """Say how much of the prompt each endpoint has probably in its KV cache.
 
@@ -100,7 +100,7 @@ class ApproxPrefixCacheProducer(Observer):
             matched[[each == endpoint for each in endpoints.endpoints]] *= trust
         return {
             "prefix_matched_tokens": matched,
-            "prefix_total_tokens": np.full(len(endpoints), float(len(keys) * self._block)),
+            "prefix_total_tokens": constant(len(keys) * self._block, len(matched)),
         }
 
     # --- learning --------------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +34,7 @@ from inferencesched.prefix import invariants
 from inferencesched.prefix.arena import SEGMENT_KEYS, KeyArena
 from inferencesched.prefix.bitmaps import Masks, bitmap_bytes
 from inferencesched.prefix.claims import MAX_SLOTS, Claims
-from inferencesched.prefix.hashing import Keys
+from inferencesched.prefix.hashing import Keys, PrefixKeys
 from inferencesched.prefix.nodes import Nodes
 
 __all__ = ["UNLIMITED", "RadixTree", "Span"]
@@ -44,6 +43,9 @@ UNLIMITED = 1 << 62
 """A capacity that is never reached."""
 
 _ROOT = 0
+
+_STEPS = 64
+"""Insertions that one count of the bytes lets pass, where there is room for so many."""
 
 
 Span = tuple[int, int]
@@ -87,6 +89,9 @@ class RadixTree:
         self._segment_keys = segment_keys
         self._max_run = min(max_run or segment_keys, self._arena.longest_run, (1 << 16) - 1)
         self._max_bytes = max_bytes
+        self._steps = 0  # insertions that may pass before the bytes are counted again,
+        self._spare_bytes = 0  # and what their bitmaps may take
+        self._shape = object()  # another one after every change of what a walk would find
         self.visits = 0
         self.evicted_blocks = 0
         least = self.nbytes + 4 * self._arena.segment_bytes
@@ -197,7 +202,9 @@ class RadixTree:
 
         Complexity: O(path), plus the hashing of the prompt once; O(log run) where it ends inside a run.
         """
-        path, _, last, inside = self._walk(keys, len(keys))
+        path, _, last, inside = walked = self._walk(keys, len(keys))
+        if isinstance(keys, PrefixKeys):
+            keys.note = (self._shape, walked)  # mostly the same prompt is inserted next
         holders, length, blocks, spans = self._nodes.holders, self._nodes.length, 0, []
         for node in path:
             blocks += length[node]
@@ -254,10 +261,11 @@ class RadixTree:
 
         Complexity: O(path + new blocks), plus O(1) per node evicted.
         """
-        wanted = min(len(keys) if blocks is None else blocks, self._capacities[slot])
+        capacity = self._capacities[slot]
+        wanted = min(len(keys) if blocks is None else blocks, capacity)
         before = self._sizes[slot]
         gained = self._insert_below(_ROOT, keys, slot, wanted)
-        self._trim(slot, before + gained - self._capacities[slot])
+        self._trim(slot, before + gained - capacity)
         return gained
 
     def touch(self, keys: Keys, slot: int) -> int:
@@ -292,6 +300,13 @@ class RadixTree:
             node, blocks = child, reached
         self.visits += len(path)
         return path, blocks, 0, 0
+
+    def _known_walk(self, keys: Keys, wanted: int, end: int) -> _Path | None:
+        """Return the walk that `match` has made for these keys from the root, if it would be the same today."""
+        if end or not isinstance(keys, PrefixKeys) or keys.note is None or wanted != len(keys):
+            return None
+        shape, (path, blocks, last, inside) = keys.note
+        return ([*path], blocks, last, inside) if shape is self._shape else None
 
     def _bisect(self, keys: Keys, blocks: int, node: int, most: int) -> int:
         """Return how many blocks of the node's run the prompt shares: at least 1, at most `most`."""
@@ -413,7 +428,7 @@ class RadixTree:
             Blocks of the prompt held now, the node where they end, and how many of them are new to the endpoint.
         """
         while True:
-            path, blocks, last, inside = self._walk(keys, wanted, reached, end)
+            path, blocks, last, inside = self._known_walk(keys, wanted, end) or self._walk(keys, wanted, reached, end)
             blocks += inside
             run = min(wanted - blocks, self._max_run)
             if self._make_room(run, len(path) + 2):
@@ -430,6 +445,7 @@ class RadixTree:
 
     def _graft(self, parent: int, run: array[int]) -> int:
         """Add a child without holders."""
+        self._shape = object()
         child = self._nodes.take(run[0], parent, self._arena.allocate(run[1:]), len(run), 0)
         self._nodes.adopt(parent, child)
         return child
@@ -437,27 +453,30 @@ class RadixTree:
     def _hold(self, path: list[int], slot: int) -> int:
         """Give the whole path to an endpoint and claim its end; return how many blocks are new to it."""
         nodes, claims, bit = self._nodes, self._claims, self._bits[slot]
-        holders, end = nodes.holders, path[-1]
+        holders, ends = nodes.holders, nodes.ends
+        *above, end = path
         fresh = len(path)
         while fresh and not holders[path[fresh - 1]] & bit:
             fresh -= 1
         new = 0
-        shared = joined = 0  # neighbours on a path mostly have the same holders: let them share the bitmap too
-        for node in path[fresh:]:
-            bits = holders[node]
-            if bits != shared or not joined:
-                shared, joined = bits, bits | bit if bits else bit
-            self._set_holders(node, joined)
-            new += nodes.length[node]
-        self._sizes[slot] += new
-        if 0 < fresh < len(path):
-            claims.spread(path[fresh - 1], slot)
-        nodes.ends[end] += claims.claim(end, slot, held=fresh == len(path))
-        for node in path[: min(fresh, len(path) - 1)]:
-            if nodes.ends[node]:
-                nodes.ends[node] -= claims.unclaim(node, slot)
-        for upper, _ in pairwise(path):
-            self._merge(upper)
+        if fresh < len(path):
+            shared = joined = 0  # neighbours on a path mostly have the same holders: let them share the bitmap too
+            for node in path[fresh:]:
+                bits = holders[node]
+                if bits != shared or not joined:
+                    shared, joined = bits, bits | bit if bits else bit
+                self._set_holders(node, joined)
+                new += nodes.length[node]
+            self._sizes[slot] += new
+            if fresh:
+                claims.spread(path[fresh - 1], slot)
+        ends[end] += claims.claim(end, slot, held=not new)
+        for node in above[:fresh]:
+            if ends[node]:
+                ends[node] -= claims.unclaim(node, slot)
+        for node in above:
+            if nodes.children[node] == 1 and not ends[node]:
+                self._merge(node)
         return new
 
     def _set_holders(self, node: int, bits: int) -> None:
@@ -470,6 +489,7 @@ class RadixTree:
     def _split(self, node: int, keep: int) -> int:
         """Cut a node after `keep` blocks; return the new upper part. The lower one keeps its row, and so its claims."""
         nodes, arena = self._nodes, self._arena
+        self._shape = object()
         start, parent, bits = nodes.start[node], nodes.parent[node], nodes.holders[node]
         first = nodes.first[node]
         nodes.table.discard(node)
@@ -496,6 +516,7 @@ class RadixTree:
             return
         if not self._room_in_arena(above + below - 1):
             return
+        self._shape = object()
         run = arena.run(nodes.start[upper], above - 1)
         run.append(nodes.first[lower])
         run.extend(arena.run(nodes.start[lower], below - 1))
@@ -534,6 +555,7 @@ class RadixTree:
         nodes, parent = self._nodes, self._nodes.parent[node]
         lost = nodes.length[node] - keep
         if nodes.holders[node] == self._bits[slot]:
+            self._shape = object()
             self._arena.free(nodes.start[node] + keep - 1, lost)
             nodes.length[node] = keep
         elif not self._make_room(0, 1):
@@ -575,6 +597,7 @@ class RadixTree:
             self._set_holders(node, bits if bits & (bits - 1) else self._bits[bits.bit_length() - 1])
             self._merge(node)
             return
+        self._shape = object()
         nodes.table.discard(node)
         nodes.orphan(nodes.parent[node], node)
         self._arena.free(nodes.start[node], nodes.length[node] - 1)
@@ -611,17 +634,29 @@ class RadixTree:
         """Return whether an insertion fits the byte limit: a new run, two nodes, and bitmaps for all its path."""
         if self._max_bytes is None:
             return self._room_in_arena(run)
+        nodes, claims, arena = self._nodes, self._claims, self._arena
         bitmaps = path * (28 + len(self._bits) // 7)
-        growth = self._nodes.growth(2) + self._claims.growth(2) + bitmaps
-        reserve = 0 if self._arena.spare else self._arena.segment_bytes  # one segment always stays for moving
-        if self.nbytes + growth + reserve > self._max_bytes:
+        if self._steps and bitmaps <= self._spare_bytes and run <= arena.tail:
+            self._steps -= 1
+            self._spare_bytes -= bitmaps
+            return True
+        growth = nodes.growth(2) + claims.growth(2) + bitmaps
+        reserve = 0 if arena.spare else arena.segment_bytes  # one segment always stays for moving
+        free = self._max_bytes - self.nbytes - reserve
+        if growth > free:
             return False
-        return self._room_in_arena(run, growth)
+        if run > arena.tail:
+            return self._room_in_arena(run, growth)
+        # With room for all the rows that the next ones can take, they need not count, up to the end of the segment.
+        self._spare_bytes = free - bitmaps - nodes.growth(2 * _STEPS) - claims.growth(3 * _STEPS)
+        self._steps = _STEPS - 1 if self._spare_bytes > 0 else 0
+        return True
 
     def _room_in_arena(self, run: int, growth: int = 0) -> bool:
         """Return whether the arena has room for a run, after emptying a wasteful segment or taking a new one."""
         arena = self._arena
         while arena.tail < run:
+            self._steps = 0
             segments = 0 if arena.spare >= 2 else 2 - arena.spare  # one to write, one to stay
             crowded = self._max_bytes is not None and (
                 self.nbytes + growth + segments * arena.segment_bytes + 64 > self._max_bytes
@@ -636,6 +671,7 @@ class RadixTree:
 
     def _give_back(self) -> None:
         """Return to the byte limit after an endpoint came, whose slot takes a few bytes of its own."""
+        self._steps = 0
         while self._max_bytes is not None and self.nbytes > self._max_bytes:
             if not self._arena.give_back() and not self._evict_oldest(spare=_ROOT):
                 raise LifecycleError(f"{self._max_bytes} bytes are too few for {len(self._bits)} endpoints")

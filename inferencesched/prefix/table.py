@@ -57,7 +57,7 @@ class KeyTable:
     def growth(self, rows: int) -> int:
         """Return the most that `nbytes` can rise by when `rows` more rows are added. O(1)."""
         spare = rows + 7
-        return (len(self._heads) // 16 + spare + len(self._next) // 16 + spare) * 4
+        return ((len(self._heads) + rows) // 16 + spare + (len(self._next) + rows) // 16 + spare) * 4
 
     def find(self, key: int) -> int:
         """Return the row with that key, or 0."""
