@@ -27,6 +27,7 @@ __all__ = [
     "read_tokens",
 ]
 
+_TEMPLATE = ("chat_template", "chat_template_kwargs", "documents")  # beside messages and tools, what a template reads
 _BETWEEN = 2**32 - 1  # no vocabulary has this token: it keeps [[1, 2], [3]] and [[1], [2, 3]] apart
 
 
@@ -60,9 +61,9 @@ class Asked:
 def read_chat(body: Mapping[str, Any], dumps: Dumps) -> Asked:
     """Read ``chat/completions``, and its render variant."""
     writer = PromptWriter(dumps)
-    writer.head("chat_template", body.get("chat_template"))
-    writer.head("chat_template_kwargs", body.get("chat_template_kwargs"))
-    writer.head("documents", body.get("documents"))
+    for key in _TEMPLATE:
+        if key in body:
+            writer.head(key, body[key])
     writer.messages(body.get("messages"), "messages", body.get("tools"))
     return _asked(body, writer, ("max_completion_tokens", "max_tokens"))
 
@@ -152,22 +153,22 @@ def _asked(
     media: tuple[bytes, ...] = (),
 ) -> Asked:
     """Put together what all APIs have; `limits` is where the limit on output stands, the body if left out."""
-    get = body.get
-    model, cache_salt, options = get("model"), get(salt), get("stream_options")
+    model, cache_salt, options = body.get("model"), body.get(salt), body.get("stream_options")
     if model is not None and not isinstance(model, str):
         raise BadBody("model", "a string")
-    tokens = len(prompt) if isinstance(prompt, array) else None
+    tokens = None
     if isinstance(prompt, PromptWriter):
-        media = tuple(prompt.media)
-        prompt = prompt.content()
+        media, prompt = tuple(prompt.media), prompt.content()
+    elif isinstance(prompt, array):
+        tokens = len(prompt)
     limit = None
     holder = limits if isinstance(limits, dict) else body
     for key in limit_keys:
-        if (limit := _whole(holder.get(key))) is not None:
+        if key in holder and (limit := _whole(holder[key])) is not None:
             break
     return Asked(
         model or None,
-        get("stream") is True,
+        body.get("stream") is True,
         prompt,
         media,
         cache_salt if isinstance(cache_salt, str) else "",
@@ -181,7 +182,7 @@ def _whole(value: Any) -> int | None:
     """Return a non-negative whole number, None for anything else: such a limit is as good as none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if type(value) is int and value >= 0 else None  # True is an int too
 
 
 def _given(value: Any, field: str) -> bytes | array[int]:

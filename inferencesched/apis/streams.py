@@ -28,7 +28,7 @@ LONGEST_EVENT = 1024 * 1024
 
 _END_OF_EVENT = re.compile(rb"\n\r?\n")
 
-_TELLING = MappingProxyType({"sglang": b'"finish_reason"'})
+_MARKS = MappingProxyType({"sglang": b'"finish_reason"'})
 _USAGE = b'"usage"'
 """What stands in an event that may have the usage in it. Inside a JSON string the quotes would be escaped."""
 
@@ -68,12 +68,12 @@ class StreamReader:
         "_held",
         "_is_rewriting",
         "_loads",
+        "_mark",
         "_model",
         "_null",
         "_null_spaced",
         "_operation",
         "_passed",
-        "_telling",
         "events",
         "is_failed",
         "usage",
@@ -92,9 +92,9 @@ class StreamReader:
         self._is_rewriting = restore_model is not None and operation.has_model
         self._loads = loads
         self._dumps = dumps
-        self._telling = _TELLING.get(operation.api, _USAGE)
-        self._null = self._telling + b":null"
-        self._null_spaced = self._telling + b": null"
+        self._mark = _MARKS.get(operation.api, _USAGE)
+        self._null = self._mark + b":null"
+        self._null_spaced = self._mark + b": null"
         self._held = bytearray()
         self._passed = 0
         self.usage = Usage()
@@ -107,15 +107,21 @@ class StreamReader:
         With a model to restore, an event that is not complete is held back until it is.
         """
         if (
-            not self._held
-            and chunk.endswith(b"\n\n")
-            and (chunk.startswith(b"data: {") or (chunk.startswith(b"event:") and b"\ndata: {" in chunk))
-            and chunk.find(b"\n\n") == len(chunk) - 2 < LONGEST_EVENT - 2
-            and b"\r" not in chunk
-            and _ERROR not in chunk
-            and (self._telling not in chunk or not self._may_tell(chunk))
-            and not (self._is_rewriting and _MODEL in chunk)
-        ):  # one event, and nothing in it for us
+            self._held
+            or not chunk.endswith(b"\n\n")
+            or chunk.find(b"\n\n") != len(chunk) - 2
+            or len(chunk) > LONGEST_EVENT
+            or b"\r" in chunk
+        ):
+            return self._read(chunk)
+        if chunk.startswith(b"data: {"):  # one whole event, most likely with nothing in it for us
+            if not self._is_telling(chunk):
+                self.events += 1
+                return chunk
+            if b"\n" not in chunk[:-2]:
+                data = self._data(chunk[6:-2])
+                return chunk if data is None else b"data: " + data + b"\n\n"
+        elif chunk.startswith(b"event:") and b"\ndata: {" in chunk and not self._is_telling(chunk):
             self.events += 1
             return chunk
         return self._read(chunk)
@@ -155,24 +161,31 @@ class StreamReader:
         payload = b"\n".join([line[5:].strip() for line in data]) if len(data) > 1 else data[0][5:].strip()
         if payload == b"[DONE]":
             return event
+        written = self._data(payload)
+        return event if written is None else _with_data(lines, written)
+
+    def _data(self, payload: bytes) -> bytes | None:
+        """Count and read the data of one event; return what is to stand in its place, None if that is itself."""
         self.events += 1
-        has_name = self._is_rewriting and _MODEL in payload
-        if not has_name and _ERROR not in payload and not self._may_tell(payload):
-            return event
+        if not self._is_telling(payload):
+            return None
         try:
             content = self._loads(payload)
         except (ValueError, RecursionError):
-            return event
+            return None
         if self._operation.has_usage and (usage := usage_in(self._operation, content)) is not None:
             self.usage = self.usage.merged(usage)
         self.is_failed = self.is_failed or _is_error(content)
-        if not has_name or self._model is None or not restore_model(self._operation, content, self._model):
-            return event
+        if not self._is_rewriting or self._model is None or not restore_model(self._operation, content, self._model):
+            return None
         written = self._dumps(content)
-        return _with_data(lines, encoded(written) if isinstance(written, str) else written)
+        return encoded(written) if isinstance(written, str) else written
 
-    def _may_tell(self, text: bytes) -> bool:
-        return text.count(self._telling) > text.count(self._null) + text.count(self._null_spaced)
+    def _is_telling(self, text: bytes) -> bool:
+        """Whether there may be something in the text of an event: a name to restore, a failure, or the usage."""
+        if (self._is_rewriting and _MODEL in text) or _ERROR in text:
+            return True
+        return self._mark in text and text.count(self._mark) > text.count(self._null) + text.count(self._null_spaced)
 
 
 def _is_error(content: Any) -> bool:

@@ -59,6 +59,7 @@ class Match:
         rule: what it leads to, as the table knows it.
         model: the model that it asks for by name, None if it does not.
         path: as the route has it.
+        prefix: the path prefix that it asks for, without a slash at its end; None if it asks for something else.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Match:
         "model",
         "path",
         "precedence",
+        "prefix",
         "rule",
     )
 
@@ -83,6 +85,7 @@ class Match:
         self._method = match.method
         self.path = match.path
         self._slashed = match.path.rstrip("/") + "/" if match.how == "PathPrefix" else ""
+        self.prefix = match.path.rstrip("/") if match.how == "PathPrefix" else None
         self._pattern = re.compile(match.path) if match.how == "RegularExpression" else None
         self._models = [(each.name.lower() == MODEL_HEADER, _condition(each)) for each in headers if _is_model(each)]
         self._headers = [(each.name.lower(), _condition(each)) for each in headers if not _is_model(each)]
@@ -122,11 +125,6 @@ class Match:
         if self._slashed:
             return f"{path}/".startswith(self._slashed)
         return path == self.path if self._pattern is None else self._pattern.fullmatch(path) is not None
-
-    @property
-    def prefix(self) -> str | None:
-        """The path prefix that it asks for, without a slash at its end; None if it asks for something else."""
-        return self._slashed[:-1] if self._slashed else None
 
 
 def matches_of(route: HTTPRoute, position: int, rules: list[Any]) -> Iterator[Match]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from random import Random
 from types import MappingProxyType
-from typing import Any
 
 import attrs
 
@@ -44,7 +43,7 @@ class Routed:
         hostname: the host to ask for; None leaves it alone.
         request_headers: changes on the way in, to be applied in this order.
         response_headers: changes on the way out.
-        mirrors: pools that get a copy of this very request.
+        mirrors: pools that get a copy of this very request; those drawn by a fraction stand last.
         timeout: seconds for the whole answer; None for no limit.
     """
 
@@ -101,6 +100,7 @@ class _Target:
             hostname=None if rewrite is None else rewrite.hostname,
             request_headers=_effective(rule.request_headers, backend.request_headers),
             response_headers=_effective(rule.response_headers),
+            mirrors=tuple((mirror.namespace, mirror.pool) for mirror in rule.mirrors if mirror.fraction >= 1.0),
             timeout=rule.timeout or None,
         )
 
@@ -166,6 +166,7 @@ class RoutingTable:
             for rule in rewrite.rules:
                 self._rewrites.setdefault(pool, _Rewrites(pool)).add(rule)
         pools = [(pool.namespace, pool.name) for pool in manifests.pools]
+        self._made: dict[tuple[int, str | None], Routed] = {}
         self._only = Routed(pools[0]) if len(pools) == 1 and not manifests.routes else None
         self._pools = pools
 
@@ -207,27 +208,42 @@ class RoutingTable:
             seen = Seen(
                 _plain(host), method, path, query, headers, model, self._bases.get(model, model) if model else None
             )
-            match = next((each for each in self._by_model.get(model or "", self._others) if each.holds(seen)), None)
-            if match is None:
+            for match in self._by_model.get(model or "", self._others):
+                if match.holds(seen):
+                    break
+            else:
                 return self._nowhere(seen)
             target: _Target = match.rule
             position = target.shares.pick(key, rng)
             if position is None:
-                return NoRoute(
-                    500, "no_backend", "The route has no backend.", f"route '{target.name}': no backend has weight"
-                )
+                hint = f"route '{target.name}': no backend has weight"
+                return NoRoute(500, "no_backend", "The route has no backend.", hint)
             routed, prefix = target.routed[position], match.prefix
-        changes: dict[str, Any] = {}
-        rule = routed.rule
-        if rule is not None and rule.rewrite is not None and rule.rewrite.prefix is not None and prefix is not None:
-            changes["path"] = _replaced(path, prefix, rule.rewrite.prefix)
-        if rule is not None and rule.mirrors:
-            drawn = [mirror for mirror in rule.mirrors if mirror.fraction >= 1.0 or rng.random() < mirror.fraction]
-            changes["mirrors"] = tuple([(mirror.namespace, mirror.pool) for mirror in drawn])
+        return self._finished(routed, prefix, path, model, key=key, rng=rng)
+
+    def _finished(
+        self, routed: Routed, prefix: str | None, path: str, model: str | None, *, key: str | None, rng: Random
+    ) -> Routed:
+        """Return the route with what differs from request to request: model, path and mirrors."""
         rewrites = self._rewrites.get(routed.pool)
         if rewrites is not None and (name := rewrites.pick(model, key, rng)) != model:
-            changes["model"] = name
-        return attrs.evolve(routed, **changes) if changes else routed
+            routed = self._renamed(routed, name)
+        rule = routed.rule
+        if rule is None:
+            return routed
+        if rule.rewrite is not None and rule.rewrite.prefix is not None and prefix is not None:
+            routed = attrs.evolve(routed, path=_replaced(path, prefix, rule.rewrite.prefix))
+        for mirror in rule.mirrors:
+            if mirror.fraction < 1.0 and rng.random() < mirror.fraction:
+                routed = attrs.evolve(routed, mirrors=(*routed.mirrors, (mirror.namespace, mirror.pool)))
+        return routed
+
+    def _renamed(self, routed: Routed, model: str | None) -> Routed:
+        """Return the route with another model; made once, for there are as many as backends times targets."""
+        made = self._made.get((id(routed), model))
+        if made is None:
+            made = self._made[id(routed), model] = attrs.evolve(routed, model=model)
+        return made
 
     def _nowhere(self, seen: Seen) -> NoRoute:
         """Say what is unknown: the model, if any other would have been routed, or the path."""

@@ -50,19 +50,21 @@ class Shares:
             self._total += weights[position]
             self._cumulative.append((self._total, position))
             label = f"{len(salt)};{salt};{names[:position].count(names[position])};{names[position]}"
-            self._draws.append((xxhash.xxh3_64_intdigest(label.encode()), 1.0 / weights[position], position))
+            self._draws.append((xxhash.xxh3_64_intdigest(label.encode()), weights[position], position))
 
     def pick(self, key: str | None, rng: random.Random) -> int | None:
         """Return the position of the choice, by key or, without one, by dice; None when no choice has weight."""
         if self._only is not None or not self._draws:
             return self._only
         if key is not None:
-            content = key.encode("utf-8", "surrogatepass")
-            return min([(_draw(content, seed) * per_weight, position) for seed, per_weight, position in self._draws])[1]
+            content, least, chosen = key.encode("utf-8", "surrogatepass"), math.inf, None
+            for seed, weight, position in self._draws:
+                draw = -math.log((xxhash.xxh3_64_intdigest(content, seed) + 0.5) * 2.0**-64) / weight
+                if draw < least:
+                    least, chosen = draw, position
+            return chosen
         point = rng.random() * self._total
-        return next((position for up_to, position in self._cumulative if point < up_to), self._cumulative[-1][1])
-
-
-def _draw(content: bytes, seed: int) -> float:
-    """Return an exponentially distributed number: −ln of a point in (0, 1)."""
-    return -math.log((xxhash.xxh3_64_intdigest(content, seed) + 0.5) * 2.0**-64)
+        for up_to, position in self._cumulative:
+            if point < up_to:
+                return position
+        return self._cumulative[-1][1]
