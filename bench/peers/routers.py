@@ -88,6 +88,11 @@ def _aiohttp(at: Setting) -> Start:
     return Start((sys.executable, "-m", "bench.peers.aiohttp_proxy", "--port", str(at.port), *endpoints))
 
 
+def _wire(at: Setting) -> Start:
+    endpoints = [part for url in at.endpoints for part in ("--endpoint", url.removeprefix("http://"))]
+    return Start((sys.executable, "-m", "bench.peers.wire_proxy", "--port", str(at.port), *endpoints))
+
+
 def _nginx(at: Setting) -> Start:
     servers = "\n".join(f"server {url.removeprefix('http://')};" for url in at.endpoints)
     temporary = "\n".join(
@@ -198,6 +203,7 @@ def routers() -> dict[str, Router]:
     """Return all of them by name: ours, the references, the peers."""
     known = [
         Router("ours", "default", _ours()),
+        Router("wire", "round robin", _wire),
         Router("nginx", "round robin", _nginx),
         Router("aiohttp", "round robin", _aiohttp),
         packaged("smg", "cache_aware", _smg, "1.13.0"),

@@ -1,0 +1,264 @@
+"""Routers in front of two real vLLM servers: what a policy is worth when the prefix cache is not a model of one.
+
+    python bench/real_vllm.py --peers --sessions FILE    # installs vLLM's CPU build and the routers (4 GB) in build/
+    python bench/real_vllm.py --sessions FILE            # with what is installed
+    python bench/real_vllm.py --sessions FILE --quick    # one round of four sessions
+
+Two vLLM servers (CPU, a random model of 0.8 million parameters, 1,000 blocks of 32 tokens each) answer agent sessions
+of tau-bench (`bench.peers.tau`): ten at once, each asking its next call when the last is answered. Each round has
+sessions of its own, the same for every contender; before each replay the routers are started anew and the engines'
+prefix caches emptied, which is verified once; the order within a round is drawn. Affinity is told which session a call
+belongs to; nobody else is.
+
+Hit ratio: prompt tokens that the engines found in their caches, of all they looked up, by their own counters. Engines,
+router and client share all cores, so a router's own CPU counts too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import attrs
+
+from bench.peers import vllm
+from bench.peers.environment import EnvironmentFailed
+from bench.peers.processes import NotUp, free_ports, running
+from bench.peers.routers import Router, Setting, routers
+from bench.peers.tau import Choose, Replayed, Session, replay, sessions
+
+DEFAULT_SESSIONS = Path(__file__).resolve().parent.parent.parent / "shared/data/tau-airline-sessions-0-69.jsonl.gz"
+ROUNDS = 3
+AT_ONCE = 10
+PEERS = ("smg", "vllm-router")
+HITS, QUERIES = "vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"
+DONE = "vllm:request_success_total"
+
+
+@attrs.frozen
+class Outcome:
+    """One replay through one contender."""
+
+    replayed: Replayed
+    hit_ratio: float
+    calls: tuple[int, ...]
+    """By server."""
+
+
+def round_robin(urls: list[str]) -> Choose:
+    """Return the choice that takes turns."""
+    turns = itertools.cycle(urls)
+    return lambda _: next(turns)
+
+
+def affinity(urls: list[str], chosen: list[Session]) -> Choose:
+    """Return the choice that gives each session a server, equally many to each."""
+    homes = {session.number: urls[i % len(urls)] for i, session in enumerate(chosen)}
+    return homes.__getitem__
+
+
+# --- contenders -------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Fleet:
+    """The servers, the port where they look for somebody to tell of their caches, and a folder for files."""
+
+    servers: list[vllm.Server]
+    events_port: int
+    folder: Path
+
+    @property
+    def urls(self) -> list[str]:
+        """Where they answer."""
+        return [server.url for server in self.servers]
+
+    def counted(self) -> list[dict[str, float]]:
+        """Return the counters of each."""
+        return [server.counters(HITS, QUERIES, DONE) for server in self.servers]
+
+
+def through(fleet: Fleet, router: Router, chosen: list[Session]) -> Replayed:
+    """Replay through a router that is started for it and ended after it."""
+    port, spare = free_ports(2)
+    setting = Setting(port, spare, tuple(fleet.urls), fleet.folder, vllm.MODEL)
+    start = router.start(setting)
+    log = fleet.folder / f"{router.name}.log"
+    with running(
+        router.name, start.command, core=None, log=log, environment=start.environment, folder=fleet.folder
+    ) as started:
+        started.wait_until_answers(f"http://127.0.0.1:{port}/v1/models", within=60)
+        return asyncio.run(replay(chosen, lambda _: f"http://127.0.0.1:{port}", model=vllm.MODEL))
+
+
+def contenders(fleet: Fleet, chosen_routers: list[Router]) -> dict[str, Callable[[list[Session]], Replayed]]:
+    """Return each by name, as what replays sessions through it."""
+
+    def direct(choose: Choose, chosen: list[Session]) -> Replayed:
+        return asyncio.run(replay(chosen, choose, model=vllm.MODEL))
+
+    known: dict[str, Callable[[list[Session]], Replayed]] = {
+        "round robin, direct": lambda chosen: direct(round_robin(fleet.urls), chosen),
+        "session affinity, direct": lambda chosen: direct(affinity(fleet.urls, chosen), chosen),
+    }
+    for router in chosen_routers:
+        known[f"{router.name}, {router.policy}"] = partial(through, fleet, router)
+    return known
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def observe(fleet: Fleet, contender: Callable[[list[Session]], Replayed], chosen: list[Session]) -> Outcome:
+    """Empty the caches, replay, and read from the engines what they made of it."""
+    for server in fleet.servers:
+        server.forget_prefixes()
+    before = fleet.counted()
+    replayed = contender(chosen)
+    grown = [{name: now[name] - then[name] for name in now} for now, then in zip(fleet.counted(), before, strict=True)]
+    queries = sum(each[QUERIES] for each in grown)
+    return Outcome(replayed, sum(each[HITS] for each in grown) / queries, tuple(int(each[DONE]) for each in grown))
+
+
+def check_forgetting(server: vllm.Server) -> None:
+    """See for ourselves that an emptied cache is empty: a prompt that hit before does not after."""
+    body = {"model": vllm.MODEL, "max_tokens": 1, "prompt": "def forget(self): pass\n" * 40}
+    hits = []
+    for empty in (True, False, True):
+        if empty:
+            server.forget_prefixes()
+        before = server.counters(HITS)[HITS]
+        server.post("/v1/completions", body)
+        hits.append(server.counters(HITS)[HITS] - before)
+    if not (hits[0] == 0 and hits[1] > 0 and hits[2] == 0):
+        raise RuntimeError(f"the prefix cache was not emptied: {hits} tokens were found in it")
+
+
+def check_adapters(server: vllm.Server) -> list[str]:
+    """Load an adapter, ask it, unload it; return the names that the server listed each time."""
+    name = vllm.ADAPTERS[1]
+    seen = []
+    for path, body in (
+        ("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(vllm.HOME / "tiny" / name)}),
+        ("/v1/unload_lora_adapter", {"lora_name": name}),
+    ):
+        server.post(path, body)
+        listed = json.loads(server.get("/v1/models"))["data"]
+        seen.append(", ".join(each["id"] for each in listed))
+        if name in seen[-1]:
+            server.post("/v1/completions", {"model": name, "prompt": "import ", "max_tokens": 1})
+    return seen
+
+
+def say(*parts: object) -> None:
+    """Tell progress: a run that is stopped has not been for nothing."""
+    print(*parts, file=sys.stderr, flush=True)
+
+
+def available(*, install: bool) -> tuple[list[Router], list[str]]:
+    """Return the routers that can be started, and why the others cannot."""
+    chosen, missing = [], []
+    known = routers()
+    for name in PEERS:
+        router = known[name]
+        assert router.environment
+        if install:
+            try:
+                router.environment.install()
+            except EnvironmentFailed as error:
+                missing.append(f"{name}: {error}")
+                continue
+        if router.environment.is_installed:
+            chosen.append(router)
+        else:
+            missing.append(f"{name}: not installed; --peers installs it")
+    return chosen, missing
+
+
+def report(outcomes: dict[str, list[Outcome]]) -> None:
+    """Print the median of the rounds for each contender, and each round's wall time."""
+    heads = ["contender", "wall s", "p50 s", "p90 s", "token hit ratio", "calls by server", "wall s, each round"]
+    print("\n| " + " | ".join(heads) + " |")
+    print("|---" + "|---:" * (len(heads) - 1) + "|")
+    for name, rounds in outcomes.items():
+        if not rounds:
+            continue
+        replays = [each.replayed for each in rounds]
+        row = [
+            f"{statistics.median(each.wall for each in replays):.1f}",
+            f"{statistics.median(each.percentile(50) for each in replays):.2f}",
+            f"{statistics.median(each.percentile(90) for each in replays):.2f}",
+            f"{statistics.median(each.hit_ratio for each in rounds):.3f}",
+            " + ".join(str(sum(each.calls[i] for each in rounds)) for i in range(len(rounds[0].calls))),
+            ", ".join(f"{each.wall:.1f}" for each in replays),
+        ]
+        print(f"| {name} | " + " | ".join(row) + " |")
+
+
+def run(fleet: Fleet, groups: list[list[Session]], chosen_routers: list[Router], seed: int) -> None:
+    """Measure and print."""
+    check_forgetting(fleet.servers[0])
+    known = contenders(fleet, chosen_routers)
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in known}
+    failed: dict[str, str] = {}
+    dice = random.Random(seed)
+    for number, chosen in enumerate(groups):
+        for name in dice.sample(sorted(known), len(known)):
+            if name in failed:
+                continue
+            try:
+                outcomes[name].append(observe(fleet, known[name], chosen))
+                say(number, name, attrs.evolve(outcomes[name][-1].replayed, latencies=()), outcomes[name][-1].hit_ratio)
+            except (NotUp, aiohttp.ClientError) as error:
+                failed[name] = str(error)
+                say(number, name, repr(error))
+    report(outcomes)
+    loaded, unloaded = check_adapters(fleet.servers[0])
+    print(f"\nAdapters: loaded at run time, the server lists {loaded}; unloaded, {unloaded}.")
+    for name, reason in failed.items():
+        print(f"\nNot measured: {name}: {reason}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", action="store_true", help="install what is missing: vLLM's CPU build, the routers")
+    parser.add_argument("--sessions", type=Path, default=DEFAULT_SESSIONS, metavar="FILE", help="tau sessions, gzipped")
+    parser.add_argument("--quick", action="store_true", help="one round of four sessions")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seed", type=int, default=0, help="of the order within a round")
+    given = parser.parse_args()
+    if not given.sessions.exists():
+        print(f"No sessions at {given.sessions}: name a file with --sessions (bench/peers/tau.py says how it looks).")
+        return
+    if given.peers:
+        vllm.install()
+    if not vllm.is_installed():
+        print("vLLM's CPU build is not installed (4 GB): --peers installs it.")
+        return
+    chosen_routers, missing = available(install=given.peers)
+    for line in missing:
+        print(f"Not measured: {line}")
+    rounds, at_once = (1, 4) if given.quick else (given.rounds, AT_ONCE)
+    everybody = sessions(given.sessions)
+    groups = [everybody[i * at_once : (i + 1) * at_once] for i in range(rounds)]
+    with tempfile.TemporaryDirectory(prefix="real-vllm-") as folder, vllm.fleet(2, Path(folder)) as (servers, events):
+        print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPUs, vLLM {vllm.VERSION} for CPUs, seed {given.seed}")
+        calls = [sum(len(session.calls) for session in group) for group in groups]
+        print(f"{len(groups)} rounds of {at_once} sessions, {', '.join(map(str, calls))} calls; medians of the rounds")
+        run(Fleet(servers, events, Path(folder)), groups, chosen_routers, given.seed)
+
+
+if __name__ == "__main__":
+    main()
