@@ -50,6 +50,8 @@ SET_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
         "active_adapters": "LoRA adapters running or resident (ActiveModels)",
         "waiting_adapters": "LoRA adapters with queued requests (WaitingModels)",
+        "served_models": "models and adapters that the endpoint answers to (/v1/models)",
+        "served_adapters": "those of them that are adapters of another (their Parent)",
     }
 )
 

@@ -18,12 +18,16 @@ import attrs
 
 __all__ = ["Sample", "samples"]
 
-_REST = re.compile(rb"[ \t]*+(\{(?:[^\"}]++|\"(?:[^\"\\]++|\\.)*+\")*+\})?[ \t]*+([^ \t\r]++)(?:[ \t]++(-?[0-9]+))?")
+_BLOCK = rb'\{(?:[^"}\n]++|"(?:[^"\\\n]++|\\[^\n])*+")*+\}'
+_REST = re.compile(rb"[ \t]*+(" + _BLOCK + rb")?[ \t]*+([^ \t\r\n]++)(?:[ \t]++(-?[0-9]+))?")
 """What follows the name: the label block, the value, a timestamp in milliseconds."""
 
 _LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPE = re.compile(r"\\([\\\"n])")
 
+_INDENT = re.compile(rb"[ \t\r]*")
+_OF_ANOTHER = (b"# HELP ", b"# TYPE ")
+_PASSED_OVER = frozenset((b"#", b"\n"))
 _AFTER_A_NAME = frozenset((b"{", b" ", b"\t"))
 
 _BLOCKS = 4096
@@ -70,30 +74,43 @@ def samples(page: bytes, name: bytes) -> list[Sample]:
     """
     found: list[Sample] = []
     at = _first(page, name)
-    while 0 <= at < len(page):
-        end = page.find(b"\n", at)
-        line = (page[at:] if end < 0 else page[at:end]).lstrip(b" \t\r")
-        if line.startswith(name) and line[len(name) : len(name) + 1] in _AFTER_A_NAME:
-            match = _REST.match(line, len(name))
-            value = None if match is None else _number(match[2])
-            if match is not None and value is not None:
-                found.append(Sample(match[1] or b"", value, int(match[3] or 0)))
-        elif line and not line.startswith(b"#"):
-            break  # another metric: the samples of one stand together
-        at = end + 1 if end >= 0 else -1
+    while at >= 0:
+        match = _REST.match(page, at + len(name))
+        value = None if match is None else _number(match[2])
+        if match is not None and value is not None:
+            found.append(Sample(match[1] or b"", value, int(match[3] or 0)))
+        at = _next(page, name, at)
     return found
 
 
 def _first(page: bytes, name: bytes) -> int:
-    """Return where the first line begins that has a sample of `name`; -1 if none has."""
+    """Return where the name first stands at the beginning of a line; -1 if nowhere."""
     at = page.find(name)
     while at >= 0:
         line = page.rfind(b"\n", 0, at) + 1
-        end = at + len(name)
-        if page[end : end + 1] in _AFTER_A_NAME and not page[line:at].strip(b" \t"):
-            return line
-        at = page.find(name, end)
+        if _is_whole(page, name, at) and (line == at or not page[line:at].strip(b" \t\r")):
+            return at
+        at = page.find(name, at + len(name))
     return -1
+
+
+def _next(page: bytes, name: bytes, at: int) -> int:
+    """Return where the name stands in the next line that is no comment, or -1: a metric's samples stand together."""
+    while (at := page.find(b"\n", at) + 1) > 0:
+        if page.startswith(_OF_ANOTHER, at):
+            return -1
+        line = _INDENT.match(page, at)
+        at = at if line is None else line.end()
+        if page.startswith(name, at):
+            return at if _is_whole(page, name, at) else -1
+        if page[at : at + 1] not in _PASSED_OVER:
+            return -1
+    return -1
+
+
+def _is_whole(page: bytes, name: bytes, at: int) -> bool:
+    """Whether the name ends where these bytes do, and is not the beginning of a longer one."""
+    return page[at + len(name) : at + len(name) + 1] in _AFTER_A_NAME
 
 
 def _number(text: bytes) -> float | None:

@@ -6,8 +6,8 @@ import contextlib
 import copy
 import random
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import ClassVar, Literal, Self
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, ClassVar, Literal, Self
 
 import aiohttp
 import attrs
@@ -16,12 +16,13 @@ from inferencesched import ConfigError, Endpoint
 from inferencesched.errors import Problem
 from inferencesched.interfaces import Extractor, Fleet
 from inferencesched.units import duration, format_duration
+from inferencesched_sources.addresses import split
 from inferencesched_sources.scraping import FLOOR_SECONDS, Scraping
 
-__all__ = ["HttpSource"]
+__all__ = ["HttpSource", "interval_field", "path_field", "port_field"]
 
 _DURATION = {"written": str, "write": format_duration}
-_PORT = attrs.validators.optional([attrs.validators.ge(1), attrs.validators.le(65535)])
+_PORT = attrs.validators.optional(attrs.validators.and_(attrs.validators.ge(1), attrs.validators.le(65535)))
 
 
 def _seconds(given: str | float) -> float:
@@ -33,6 +34,21 @@ def _path(_: object, __: object, value: str) -> None:
         raise ValueError(f"expected a path that begins with '/', got {value!r}")
 
 
+def path_field(default: str) -> Any:
+    """Return the field of the parameter ``path``."""
+    return attrs.field(default=default, validator=_path, kw_only=True)
+
+
+def port_field(default: int | None) -> Any:
+    """Return the field of the parameter ``port``."""
+    return attrs.field(default=default, validator=_PORT, kw_only=True)
+
+
+def interval_field(default: float) -> Any:
+    """Return the field of the parameter ``interval``."""
+    return attrs.field(default=default, converter=_seconds, kw_only=True, metadata=_DURATION)
+
+
 @attrs.define(eq=False, kw_only=True)
 class HttpSource:
     """Asks every endpoint of the fleet for one page, again and again, and lets extractors read it."""
@@ -42,15 +58,17 @@ class HttpSource:
     accept: ClassVar[str] = "text/plain;version=0.0.4"
     largest: ClassVar[int] = 8 * 1024 * 1024
     """Bytes of one page; a longer one is a failure and is not kept."""
+    moved_by_labels: ClassVar[bool] = True
+    """Whether an endpoint's labels may say that its page is elsewhere."""
 
     scheme: Literal["http", "https"] = "http"
-    path: str = attrs.field(default="/metrics", validator=_path)
-    port: int | None = attrs.field(default=None, validator=_PORT)
+    path: str = path_field("/metrics")
+    port: int | None = port_field(None)
     insecure_skip_verify: bool = True
     ca_cert_path: str | None = None
     client_cert_path: str | None = None
     client_key_path: str | None = None
-    interval: float = attrs.field(default=0.1, converter=_seconds, metadata=_DURATION)
+    interval: float = interval_field(0.1)
 
     _extractors: tuple[Extractor, ...] = attrs.field(init=False, repr=False, default=())
     _scraping: Scraping | None = attrs.field(init=False, repr=False, default=None)
@@ -103,18 +121,20 @@ class HttpSource:
         return max(self.interval, FLOOR_SECONDS)
 
     def url(self, endpoint: Endpoint) -> str:
-        """Return where the endpoint's page is.
+        """Return where the endpoint's page is: at its own address, unless parameters or its labels say otherwise."""
+        scheme, host, port = split(endpoint.address)
+        port = port if self.port is None else str(self.port)
+        host, path = self.host(endpoint, host), self.path
+        if self.moved_by_labels:
+            labels = endpoint.labels
+            host, port = labels.get("metricsAddress", host), labels.get("metricsPort", port)
+            path = labels.get("metricsPath", path)
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        return f"{scheme or self.scheme}://{host}{f':{port}' if port else ''}{path}"
 
-        The endpoint's own address, unless the parameter `port` says otherwise, or the endpoint's labels do.
-        """
-        scheme, _, rest = endpoint.address.rpartition("://")
-        host, port = split_address(rest.partition("/")[0])
-        labels: Mapping[str, str] = endpoint.labels
-        host = labels.get("metricsAddress", host)
-        port = labels.get("metricsPort", port if self.port is None else str(self.port))
-        path = labels.get("metricsPath", self.path)
-        bracketed = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        return f"{scheme or self.scheme}://{bracketed}{f':{port}' if port else ''}{path}"
+    def host(self, endpoint: Endpoint, host: str) -> str:
+        """Return the host to ask about an endpoint whose own host is `host`."""
+        return host
 
     def _tls(self) -> ssl.SSLContext | bool:
         if self.ca_cert_path is None and self.client_cert_path is None:
@@ -129,13 +149,3 @@ class HttpSource:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
-
-
-def split_address(address: str) -> tuple[str, str]:
-    """Return host and port of an address; either may be empty.
-
-    >>> split_address("[::1]:8000"), split_address("gpu-0")
-    (('[::1]', '8000'), ('gpu-0', ''))
-    """
-    host, colon, port = address.rpartition(":")
-    return (host, port) if colon and not port.endswith("]") and (":" not in host or "]" in host) else (address, "")

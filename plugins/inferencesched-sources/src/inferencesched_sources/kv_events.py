@@ -1,8 +1,8 @@
 """kv-events-source: subscribes to the KV-cache events of every endpoint and hands them to the precise producer.
 
-Sockets, decoding and time are here; what the events mean is computed by `PrecisePrefixCacheProducer`. The source is an
-observer: it follows the scheduler's endpoints, from before it is started, too. One task per endpoint runs in the event
-loop that the scheduler is used in; nothing needs a lock.
+Sockets, decoding and time are here; what the events mean is computed by `PrecisePrefixCacheProducer`. The source
+follows the scheduler's endpoints as an observer, from before it is started, too; or those of the fleet that it is
+opened with. One task per endpoint runs in the event loop that the scheduler is used in; nothing needs a lock.
 
     subscription:  SUB  →  tcp://HOST:(socketPort + rank)         frames: topic, sequence (8 bytes, big-endian), payload
     replay:        DEALER → tcp://HOST:(replaySocketPort + rank)  asked: empty, first sequence; answered: …, sequence,
@@ -12,8 +12,10 @@ loop that the scheduler is used in; nothing needs a lock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,7 +26,9 @@ import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
 from inferencesched import Endpoint, Observer
+from inferencesched.interfaces import Fleet
 from inferencesched.prefix import KvEventsConfig, PrecisePrefixCacheProducer
+from inferencesched_sources.addresses import split
 
 __all__ = ["KvEventsSource", "Topic", "decode"]
 
@@ -32,6 +36,9 @@ _SEQUENCE_BYTES = 8
 _ATTEMPTS = 3
 _IDLE_SECONDS = 2.0
 _COOLDOWN_SECONDS = 30.0
+_COMPARE_SECONDS = 0.1
+
+_log = logging.getLogger("inferencesched.sources")
 
 
 @attrs.frozen
@@ -74,6 +81,10 @@ class KvEventsSource(Observer):
         scheduler = Scheduler(profile, rng=rng, observers=[source])
         async with source:
             ...
+
+    Unknown: an endpoint that does not speak, or whose events went missing, is guessed about.
+    Source: ours; the Endpoint Picker subscribes by itself where a `precise-prefix-cache-producer` is declared, and so
+        does a host that opens `Config.sources`.
     """
 
     producer: PrecisePrefixCacheProducer = attrs.field(metadata={"plugin_ref": "precise-prefix-cache-producer"})
@@ -127,8 +138,8 @@ class KvEventsSource(Observer):
 
     def endpoint_added(self, endpoint: Endpoint, *, now: float) -> None:
         """Subscribe to the endpoint, now or as soon as the source is started."""
-        self._endpoints.add(endpoint)
-        if self._context is not None:
+        if endpoint not in self._endpoints:
+            self._endpoints.add(endpoint)
             self._connect(endpoint)
 
     def endpoint_removed(self, endpoint: Endpoint, *, now: float) -> None:
@@ -139,6 +150,34 @@ class KvEventsSource(Observer):
         if task is not None:
             task.cancel()
 
+    @contextlib.asynccontextmanager
+    async def open(self, fleet: Fleet, /) -> AsyncIterator[Self]:
+        """Do the same for the endpoints of a fleet: for a host that does not register the source as an observer.
+
+        Raises:
+            zmq.ZMQError: the local address cannot be bound.
+        """
+        async with self:
+            self._compare(fleet)
+            following = asyncio.get_running_loop().create_task(self._follow_fleet(fleet))
+            try:
+                yield self
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow_fleet(self, fleet: Fleet) -> None:
+        while True:
+            await asyncio.sleep(_COMPARE_SECONDS)
+            self._compare(fleet)
+
+    def _compare(self, fleet: Fleet) -> None:
+        present = set(fleet.endpoints)
+        for endpoint in self._endpoints - present:
+            self.endpoint_removed(endpoint, now=self.clock())
+        for endpoint in present - self._endpoints:
+            self.endpoint_added(endpoint, now=self.clock())
+
     # --- subscription ----------------------------------------------------------------------------------------------
 
     def _connect(self, endpoint: Endpoint) -> None:
@@ -147,8 +186,15 @@ class KvEventsSource(Observer):
         if self.config.pod_discovery_config.replay_socket_port is not None:
             self.producer.replay_offered(endpoint)
         socket = self._subscriber(self._context)
+        address = self._address(endpoint, self.config.pod_discovery_config.socket_port)
+        try:
+            socket.connect(address)
+        except zmq.ZMQError as error:  # no address that can be
+            socket.close(linger=0)
+            if self.producer.events_not_offered(endpoint, str(error), now=self.clock()):
+                _log.warning("kv-events-source: no events of %s: %s: %s", endpoint.name, address, error)
+            return
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        socket.connect(self._address(endpoint, self.config.pod_discovery_config.socket_port))
         self._start(endpoint, self._follow(self._context, socket, monitor, endpoint))
 
     def _subscriber(self, context: zmq.asyncio.Context) -> zmq.asyncio.Socket:
@@ -160,7 +206,7 @@ class KvEventsSource(Observer):
         self._tasks[endpoint] = asyncio.get_running_loop().create_task(work)
 
     def _address(self, endpoint: Endpoint, port: int) -> str:
-        host = endpoint.address.rpartition(":")[0] or endpoint.address
+        _, host, _ = split(endpoint.address)
         return f"tcp://{host}:{port + endpoint.rank}"
 
     async def _follow(
