@@ -18,6 +18,22 @@ _LINE_LIMIT = 256
 _TRAILERS_LIMIT = 8_192
 
 
+class _Sizes(dict[bytes, int]):
+    """From a size line to the size. Streams repeat a few, and looking one up costs less than reading it."""
+
+    def __missing__(self, line: bytes) -> int:
+        match = _SIZE.fullmatch(line)
+        if match is None:
+            raise ValueError("invalid chunk size")
+        size = int(match[1], 16)
+        if len(line) <= 6 and len(self) < 4096:
+            self[line] = size
+        return size
+
+
+_SIZES = _Sizes()
+
+
 def chunk(data: bytes) -> bytes:
     """Return data as one chunk; it must not be empty, since an empty chunk ends the body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
@@ -46,8 +62,12 @@ class Chunked:
         Raises:
             ValueError: This is no chunked body.
         """
-        if self._held:
-            data, self._held = self._held + data, b""
+        if not self._left and self._trailers < 0 and not self._held:
+            begin = data.find(b"\r\n", 0, 8) + 2
+            # What a stream nearly always is: one whole chunk in one piece.
+            if begin > 2 and data.endswith(b"\r\n") and len(data) - begin - 2 == _SIZES[data[: begin - 2]] > 0:
+                return data[begin:-2]
+        data, self._held = self._held + data, b""
         pieces: list[bytes] = []
         at, size = 0, len(data)
         while at < size and not self.done:
@@ -70,10 +90,7 @@ class Chunked:
         end = data.find(b"\r\n", at, at + _LINE_LIMIT)
         if end < 0:
             return self._hold(data, at, _LINE_LIMIT)
-        match = _SIZE.fullmatch(data, at, end)
-        if match is None:
-            raise ValueError("invalid chunk size")
-        size = int(match[1], 16)
+        size = _SIZES[data[at:end]]
         if size:
             self._left = size + 2
         else:

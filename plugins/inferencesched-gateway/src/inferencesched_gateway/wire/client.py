@@ -28,6 +28,7 @@ KEEPALIVE = 4.0
 _FRAMING = frozenset({b"content-length", b"host", b"transfer-encoding"})
 _METHOD = re.compile(rb"[A-Z][A-Z\-]*")
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e]+")
+_USUAL = frozenset({b"GET", b"POST"})
 _WITH_BODY = frozenset({b"PATCH", b"POST", b"PUT"})
 
 
@@ -139,7 +140,7 @@ class Client:
             self._tls = ssl.create_default_context()
         return self._tls
 
-    def send(
+    def send(  # noqa: PLR0917 - a request, in the order of its bytes
         self,
         origin: Origin,
         method: bytes,
@@ -165,10 +166,10 @@ class Client:
             self.loop = asyncio.get_running_loop()
             self.timers = Timers(self.loop)
             self._started = True
-        if not _METHOD.fullmatch(method) or not _TARGET.fullmatch(target):
+        if (method not in _USUAL and not _METHOD.fullmatch(method)) or not _TARGET.fullmatch(target):
             raise ValueError("the method must be a word in capitals, the target visible ASCII without '#'")
         length = b"content-length: %d\r\n" % len(body) if body or method in _WITH_BODY else b""
-        fields = encode(headers, _FRAMING)
+        fields = encode([pair for pair in headers if pair[0] not in _FRAMING])
         head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (method, target, origin.authority, fields, length)
         call = Call(origin, head, body, answer, timeouts or self.timeouts, to_head=method == b"HEAD")
         if call.timeouts.total != math.inf:

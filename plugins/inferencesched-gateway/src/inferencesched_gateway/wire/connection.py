@@ -187,34 +187,36 @@ class Connection(asyncio.Protocol):
             self._refuse(408, "the request did not arrive in time")
         elif self.transport.get_write_buffer_size() < self._unsent:
             self._watch_writing()  # slow, and not stuck
-        else:
+        elif self._phase == _BUSY:
             self.abort()
+        else:
+            self.transport.abort()
 
     # Reading
 
     def _next(self) -> None:
         """Wait for the next request, or begin with what is held."""
-        self._deadline(self.server.timeouts.idle)
-        if self._held:
-            data, self._held = self._held, b""
-            self._take(data)
+        data, self._held = self._held, b""
+        self._take(data)
         if self._phase == _HEAD and not self._paused:
             self.transport.resume_reading()
 
     def _take(self, data: bytes) -> None:
-        """Read on; a loop, since answers may be given before the handler returns, and requests may follow each other."""
+        """Read on; a loop, since a handler may answer before it returns, and requests may follow each other."""
         self._looping = True
         try:
             while data and self._phase != _CLOSING:
                 if self._phase == _BUSY or self._paused:
                     self._held = data
                     self.transport.pause_reading()
-                    return
+                    break
                 data = self._take_head(data) if self._phase == _HEAD else self._take_body(data)
         except Refused as refused:
             self._refuse(refused.status, refused.reason)
         finally:
             self._looping = False
+        if self.idle and not self._paused:
+            self._deadline(self.server.timeouts.idle)
 
     def _take_head(self, data: bytes) -> bytes:
         if self._buffer:
@@ -335,13 +337,13 @@ class Connection(asyncio.Protocol):
         """Answer a request that is not taken, and close: where the next one would begin is not known."""
         self._forget_request()
         headers, body = self.server.refuse(status, reason)
-        fields = encode(headers, {b"connection", b"content-length", b"transfer-encoding"})
+        fields = encode(headers)
         framing = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(status_line(status) + fields + framing + body)
         self._close(linger=True)
 
     def _close(self, *, linger: bool) -> None:
-        """Close when everything is sent. Lingering reads on for a while: unread data would turn the end into a reset."""
+        """Close when all is sent. Lingering reads on for a while: unread data would turn the end into a reset."""
         self._phase = _CLOSING
         self._held = b""
         self._received = 0

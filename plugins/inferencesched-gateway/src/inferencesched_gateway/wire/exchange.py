@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from inferencesched_gateway.wire.headers import Headers, encode, first
-from inferencesched_gateway.wire.heads import RequestHead
-from inferencesched_gateway.wire.status import bodiless, status_line
+from inferencesched_gateway.wire.heads import CHUNKED, UNTIL_CLOSE, RequestHead
+from inferencesched_gateway.wire.status import BODILESS, status_line
 
 if TYPE_CHECKING:
     from inferencesched_gateway.wire.connection import Connection
@@ -16,7 +16,6 @@ __all__ = ["Exchange"]
 
 # Written by the wire itself. Everything else is written as given.
 _FRAMING = frozenset({b"connection", b"content-length", b"keep-alive", b"transfer-encoding"})
-_CHUNKED, _UNTIL_CLOSE = -1, -2
 # Up to here head and body are joined into one piece; beyond, copying costs more than a second buffer.
 _JOINED_BYTES = 16_384
 _CLOSE, _KEEP = b"connection: close\r\n", b"connection: keep-alive\r\n"
@@ -61,7 +60,7 @@ class Exchange:
 
     def __init__(self, connection: Connection, head: RequestHead, body: bytes, peer: str) -> None:
         self._connection: Connection | None = connection
-        self._left = 0  # bytes of the body still to be written; _CHUNKED; _UNTIL_CLOSE
+        self._left = 0  # bytes of the body still to be written; CHUNKED; UNTIL_CLOSE
         self._silent = head.method == "HEAD"  # the body is not written
         self.method = head.method
         self.target = head.target
@@ -97,10 +96,12 @@ class Exchange:
         connection = self._connection
         if connection is None:
             return
-        if self._silent or bodiless(status):
-            self._without_body(status, headers, len(body))
+        kept, given = self._split(connection, headers)
+        if self._silent or status in BODILESS:
+            length = given if given is not None or self.method != "HEAD" else b"%d" % len(body)
+            connection.transport.write(self._head(connection, status, kept, self._length(status, length)))
         else:
-            head = self._head(connection, status, headers, b"content-length: %d\r\n" % len(body))
+            head = self._head(connection, status, kept, b"content-length: %d\r\n" % len(body))
             if len(body) <= _JOINED_BYTES:
                 connection.transport.write(head + body)
             else:
@@ -120,19 +121,18 @@ class Exchange:
         connection = self._connection
         if connection is None:
             return
-        length = first(headers, b"content-length")
-        if self._silent or bodiless(status):
+        kept, given = self._split(connection, headers)
+        if self._silent or status in BODILESS:
             self._silent = True
-            self._without_body(status, headers, None)
-            return
-        if length is not None:
-            left, framing = int(length), b"content-length: %b\r\n" % length
+            left, framing = 0, self._length(status, given)
+        elif given is not None:
+            left, framing = int(given), self._length(status, given)
         elif self.version == "1.0":
-            left, framing = _UNTIL_CLOSE, b""
+            left, framing = UNTIL_CLOSE, b""
             connection.keep_alive = False
         else:
-            left, framing = _CHUNKED, b"transfer-encoding: chunked\r\n"
-        connection.transport.write(self._head(connection, status, headers, framing))
+            left, framing = CHUNKED, b"transfer-encoding: chunked\r\n"
+        connection.transport.write(self._head(connection, status, kept, framing))
         self._left = left
 
     def write(self, data: bytes) -> None:
@@ -145,13 +145,13 @@ class Exchange:
         if connection is None or self._silent or not data:
             return
         transport, left = connection.transport, self._left
-        if left == _CHUNKED:
+        if left == CHUNKED:
             if len(data) <= _JOINED_BYTES:
                 transport.write(b"%x\r\n%b\r\n" % (len(data), data))
             else:
                 transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
             return
-        if left != _UNTIL_CLOSE:
+        if left != UNTIL_CLOSE:
             if len(data) > left:
                 raise ValueError(f"{len(data)} bytes more, but only {left} were announced")
             self._left = left - len(data)
@@ -163,7 +163,7 @@ class Exchange:
         if connection is None:
             return
         if not self._silent:
-            if self._left == _CHUNKED:
+            if self._left == CHUNKED:
                 connection.transport.write(b"0\r\n\r\n")
             elif self._left > 0:
                 self.abort()
@@ -178,34 +178,39 @@ class Exchange:
         """
         connection = self._connection
         if connection is not None:
-            connection.cut(reset=self._left == _UNTIL_CLOSE)
+            connection.cut(reset=self._left == UNTIL_CLOSE)
 
     def over(self) -> None:
         """Let go of the connection and of whoever listens. Called by the connection, once."""
         self._connection = None
         self.on_writable = self.on_disconnect = None
 
-    def _head(self, connection: Connection, status: int, headers: Headers, framing: bytes) -> bytes:
+    def _split(self, connection: Connection, headers: Headers) -> tuple[Headers, bytes | None]:
+        """Return the fields that are written as given, and the length that the others give."""
         if self.started:
             raise RuntimeError("the answer was begun before")
-        fields = encode(headers, _FRAMING)
-        line = status_line(status)
+        kept = [pair for pair in headers if pair[0] not in _FRAMING]
+        length: bytes | None = None
+        if len(kept) != len(headers):
+            for name, value in headers:
+                if name == b"content-length":
+                    if not value.isdigit() or length is not None:
+                        raise ValueError("content-length must be given once, as a number")
+                    length = value
+                elif name == b"connection" and b"close" in value:
+                    connection.keep_alive = False
+        return kept, length
+
+    def _length(self, status: int, length: bytes | None) -> bytes:
+        return b"" if length is None or status == 204 else b"content-length: %b\r\n" % length
+
+    def _head(self, connection: Connection, status: int, kept: Headers, framing: bytes) -> bytes:
+        line, fields = status_line(status), encode(kept)
         self.started = True
-        if (b"connection", b"close") in headers or connection.server.draining:
+        if connection.server.draining:
             connection.keep_alive = False
         if not connection.keep_alive:
             return b"%b%b%b%b\r\n" % (line, fields, framing, _CLOSE)
         if self.version == "1.0":
             return b"%b%b%b%b\r\n" % (line, fields, framing, _KEEP)
         return b"%b%b%b\r\n" % (line, fields, framing)
-
-    def _without_body(self, status: int, headers: Headers, length: int | None) -> None:
-        """Write a head that ends the answer; the length that a body would have had may stand in it, except for 204."""
-        assert self._connection is not None
-        framing = b""
-        given = first(headers, b"content-length")
-        if status != 204 and given is not None:
-            framing = b"content-length: %d\r\n" % int(given)
-        elif self.method == "HEAD" and status not in {204, 304} and length is not None:
-            framing = b"content-length: %d\r\n" % length
-        self._connection.transport.write(self._head(self._connection, status, headers, framing))

@@ -7,9 +7,9 @@ whole second message there.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["HOP_BY_HOP", "Headers", "encode", "end_to_end", "first"]
+__all__ = ["HOP_BY_HOP", "LOWER", "Headers", "encode", "end_to_end", "first"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -27,10 +27,30 @@ HOP_BY_HOP = frozenset(
     }
 )
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_FORBIDDEN = bytes(range(9)) + bytes(range(10, 32)) + b"\x7f"
-# Names are few, and checking one costs more than finding it here. Bounded, since names may come from anywhere.
-_SEEN: set[bytes] = set()
-_SEEN_LIMIT = 1024
+_LINE_END = re.compile(rb"[\r\n\0]")
+_USUAL = frozenset({b"keep-alive", b"close"})
+# Named in `connection`, these stay: dropping them would change what the message is, or for whom.
+_KEPT = frozenset({b"content-length", b"content-type", b"content-encoding", b"host", b"authorization"})
+
+# Names are few and come again and again, and asking here costs less than looking at their letters. Bounded, since
+# anybody can make up names.
+_REMEMBERED = 1024
+_REMEMBERED_BYTES = 64
+_TOKENS: set[bytes] = set()  # known to be lower-case tokens
+_PASSED: set[bytes] = set()  # known to be end-to-end
+
+
+class _Names(dict[bytes, bytes]):
+    """From a name as received to the same in lower case."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        known = name.lower()
+        if len(self) < _REMEMBERED and len(name) <= _REMEMBERED_BYTES:
+            self[name] = known
+        return known
+
+
+LOWER: Mapping[bytes, bytes] = _Names()
 
 
 def first(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes | None:
@@ -51,49 +71,46 @@ def end_to_end(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
     >>> end_to_end([(b"connection", b"X-Trace"), (b"x-trace", b"1"), (b"te", b"trailers"), (b"accept", b"*/*")])
     [(b'accept', b'*/*')]
     """
+    kept = [pair for pair in headers if pair[0] in _PASSED or _passes(pair[0])]
+    if len(kept) == len(headers):
+        return kept
     named: set[bytes] = set()
     for name, value in headers:
-        if name == b"connection":
+        if name == b"connection" and value not in _USUAL:
             named.update(each.strip(b" \t") for each in value.lower().split(b","))
-    if not named or named <= _USUAL:
-        return [pair for pair in headers if pair[0] not in HOP_BY_HOP and not pair[0].startswith(b"proxy-")]
-    named -= _KEPT
-    return [
-        pair
-        for pair in headers
-        if pair[0] not in HOP_BY_HOP and pair[0] not in named and not pair[0].startswith(b"proxy-")
-    ]
+    return [pair for pair in kept if pair[0] not in named or pair[0] in _KEPT] if named else kept
 
 
-_USUAL = frozenset({b"keep-alive", b"close", b""})
-_KEPT = frozenset({b"content-length", b"content-type", b"content-encoding", b"host", b"authorization"})
-
-
-def encode(headers: Sequence[tuple[bytes, bytes]], without: Collection[bytes]) -> bytes:
-    """Return the fields as lines, leaving out those named in ``without``.
+def encode(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the fields as lines.
 
     Raises:
-        ValueError: A name is not a lower-case token, or a value holds a control character (CR, LF and NUL among them).
+        ValueError: A name is not a lower-case token, or a value holds CR, LF or NUL.
     """
-    lines: list[bytes] = []
-    for name, value in headers:
-        if name not in without:
-            if name not in _SEEN:
-                _check_name(name)
-            lines += (name, b": ", value, b"\r\n")
-    block = b"".join(lines)
-    # One pass over all lines instead of one for each value: what is left must be the line ends, four parts a line.
-    if len(block.translate(None, _FORBIDDEN)) != len(block) - len(lines) // 2:
-        raise ValueError(f"the value of header '{_culprit(headers)}' holds a control character; it would end the line")
-    return block
+    if not headers:
+        return b""
+    for name, _ in headers:
+        if name not in _TOKENS:
+            _check_name(name)
+    block = b"\r\n".join(map(b": ".join, headers))
+    # A look at all lines instead of one at each value: the only line ends are those between them.
+    ends = len(headers) - 1
+    if block.count(b"\n") != ends or block.count(b"\r") != ends or b"\0" in block:
+        culprit = next(name for name, value in headers if _LINE_END.search(value))
+        raise ValueError(f"the value of header '{culprit.decode()}' holds CR, LF or NUL; it would end the line")
+    return block + b"\r\n"
+
+
+def _passes(name: bytes) -> bool:
+    if name in HOP_BY_HOP or name.startswith(b"proxy-"):
+        return False
+    if len(_PASSED) < _REMEMBERED and len(name) <= _REMEMBERED_BYTES:
+        _PASSED.add(name)
+    return True
 
 
 def _check_name(name: bytes) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(f"header name {name!r} is not a lower-case token")
-    if len(_SEEN) < _SEEN_LIMIT:
-        _SEEN.add(name)
-
-
-def _culprit(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    return next((name.decode() for name, value in headers if value.translate(None, _FORBIDDEN) != value), "")
+    if len(_TOKENS) < _REMEMBERED and len(name) <= _REMEMBERED_BYTES:
+        _TOKENS.add(name)

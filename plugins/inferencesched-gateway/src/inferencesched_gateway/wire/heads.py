@@ -15,7 +15,7 @@ import attrs
 import httptools
 
 from inferencesched_gateway.wire.errors import Refused
-from inferencesched_gateway.wire.headers import Headers
+from inferencesched_gateway.wire.headers import LOWER, Headers
 from inferencesched_gateway.wire.limits import Limits
 
 __all__ = ["CHUNKED", "UNTIL_CLOSE", "RequestHead", "ResponseHead", "read_request", "read_response"]
@@ -61,7 +61,7 @@ class _Fields:
         self.complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value.rstrip(b" \t")))
+        self.headers.append((LOWER[name], value))
 
     def on_headers_complete(self) -> None:
         self.complete = True
@@ -73,35 +73,37 @@ class _Framing:
     __slots__ = ("chunked", "close", "expect", "host", "keep_alive", "length")
 
     def __init__(self, headers: Headers) -> None:
-        self.length = -1
-        self.chunked = self.close = self.keep_alive = False
-        self.host: bytes | None = None
-        self.expect = b""
-        for name, value in headers:
-            if name in _FRAMING:
-                self._read(name, value)
-        if self.chunked and self.length >= 0:
-            raise Refused(400, "content-length beside transfer-encoding")
-
-    def _read(self, name: bytes, value: bytes) -> None:
-        if name == b"host":
-            if self.host is not None or not _HOST.fullmatch(value):
-                raise Refused(400, "host must be given once, as a name and perhaps a port")
-            self.host = value
-        elif name == b"content-length":
-            if self.length >= 0 or not value.isdigit():
-                raise Refused(400, "content-length must be given once, as a number")
-            self.length = int(value)
-        elif name == b"transfer-encoding":
-            if self.chunked or value.lower() != b"chunked":
+        pairs = [pair for pair in headers if pair[0] in _FRAMING]
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            _once_each(pairs)
+            fields[b"connection"] = b",".join(value for name, value in pairs if name == b"connection")
+        length = fields.get(b"content-length")
+        if length is not None and not length.isdigit():
+            raise Refused(400, "content-length is not a number")
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None:
+            if coding.lower() != b"chunked":
                 raise Refused(400, "the only transfer-encoding is 'chunked'")
-            self.chunked = True
-        elif name == b"connection":
-            options = {each.strip(b" \t") for each in value.lower().split(b",")}
-            self.close = self.close or b"close" in options
-            self.keep_alive = self.keep_alive or b"keep-alive" in options
-        else:
-            self.expect = value.lower()
+            if length is not None:
+                raise Refused(400, "content-length beside transfer-encoding")
+        self.length = None if length is None else int(length)
+        self.chunked = coding is not None
+        self.host = fields.get(b"host")
+        self.expect = fields.get(b"expect")
+        connection = fields.get(b"connection")
+        self.close = self.keep_alive = False
+        if connection is not None:
+            options = [each.strip(b" \t") for each in connection.lower().split(b",")]
+            self.close = b"close" in options
+            self.keep_alive = b"keep-alive" in options
+
+
+def _once_each(pairs: Headers) -> None:
+    """Refuse what is given twice; only the fields about the connection are a list."""
+    names = [name for name, _ in pairs if name != b"connection"]
+    if len(set(names)) != len(names):
+        raise Refused(400, "host, content-length, transfer-encoding and expect can be given only once")
 
 
 def read_request(head: bytes, limits: Limits) -> RequestHead:
@@ -124,25 +126,25 @@ def read_request(head: bytes, limits: Limits) -> RequestHead:
     headers = _fields(httptools.HttpRequestParser, head, limits)
     framing = _Framing(headers)
     old = version == b"HTTP/1.0"
-    if framing.host is None and not old:
-        raise Refused(400, "no host field")
+    if framing.host is None:
+        if not old:
+            raise Refused(400, "no host field")
+    elif not _HOST.fullmatch(framing.host):
+        raise Refused(400, "host is not a name and perhaps a port")
     if framing.chunked and old:
         raise Refused(400, "transfer-encoding in HTTP/1.0")
     if not target.startswith(b"/") or b"#" in target:
         target, headers = _origin_form(method, target, headers)
-    expects_continue = False
-    if framing.expect:
-        if framing.expect != b"100-continue":
-            raise Refused(417, "the only expectation that can be met is '100-continue'")
-        expects_continue = not old
+    if framing.expect is not None and framing.expect.lower() != b"100-continue":
+        raise Refused(417, "the only expectation that can be met is '100-continue'")
     return RequestHead(
         method.decode("ascii"),
         target,
         _VERSIONS[version],
         headers,
-        CHUNKED if framing.chunked else max(framing.length, 0),
+        CHUNKED if framing.chunked else framing.length or 0,
         not framing.close and (framing.keep_alive or not old),
-        expects_continue,
+        framing.expect is not None and not old,
     )
 
 
@@ -166,7 +168,7 @@ def read_response(head: bytes, limits: Limits, *, to_head: bool) -> ResponseHead
     elif framing.chunked:
         length = CHUNKED
     else:
-        length = framing.length if framing.length >= 0 else UNTIL_CLOSE
+        length = UNTIL_CLOSE if framing.length is None else framing.length
     keep_alive = not framing.close and (framing.keep_alive or not old) and length != UNTIL_CLOSE
     # Chunks from an HTTP/1.0 server: a relay that did not understand them may stand between; do not read on after it.
     return ResponseHead(status, headers, length, keep_alive and not (old and framing.chunked))
@@ -196,6 +198,8 @@ def _fields(
         raise Refused(400, "malformed head: it ends elsewhere")
     if len(fields.headers) > limits.header_count:
         raise Refused(431, f"more than {limits.header_count} header fields")
+    if b" \r" in head or b"\t\r" in head:  # llhttp leaves the blanks after a value in it
+        return [(name, value.rstrip(b" \t")) for name, value in fields.headers]
     return fields.headers
 
 

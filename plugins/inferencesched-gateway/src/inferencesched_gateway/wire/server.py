@@ -25,8 +25,8 @@ def _plain(status: int, reason: str) -> tuple[Headers, bytes]:
 class Server:
     """Listens, and calls ``handler`` with each request as soon as it is complete.
 
-    The handler answers at once or later, through the `Exchange`. If it raises, the client gets a 500 (or a cut answer, if
-    one was begun) and the loop's exception handler the error.
+    The handler answers at once or later, through the `Exchange`. If it raises, the client gets a 500 (or a cut answer,
+    if one was begun) and the loop's exception handler the error.
 
     Args:
         handler: Called once a request, inside the loop. It must not block.
@@ -97,7 +97,7 @@ class Server:
         for connection in list(self._connections):
             connection.close_if_idle()
 
-    async def wait_idle(self, timeout: float) -> bool:
+    async def wait_idle(self, timeout: float) -> bool:  # noqa: ASYNC109 - how long is the caller's question
         """Wait until no request is under way, arriving or being answered; return whether that came in time.
 
         After `stop_accepting`: until the last connection has closed, its answer sent.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-__all__ = ["bodiless", "status_line"]
+__all__ = ["BODILESS", "status_line"]
+
+# Answers that end with their head, whoever asked.
+BODILESS = frozenset({204, 304})
 
 _LINES = {each.value: b"HTTP/1.1 %d %b\r\n" % (each.value, each.phrase.encode()) for each in HTTPStatus if each >= 200}
 
@@ -21,8 +24,3 @@ def status_line(status: int) -> bytes:
     if not 200 <= status <= 999:
         raise ValueError(f"status {status} cannot end an exchange; take one of 200…999")
     return b"HTTP/1.1 %d \r\n" % status
-
-
-def bodiless(status: int) -> bool:
-    """Return whether answers with this status end with their head."""
-    return status in {204, 304}

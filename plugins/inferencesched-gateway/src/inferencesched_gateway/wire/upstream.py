@@ -70,6 +70,7 @@ class Upstream(asyncio.Protocol):
         call.upstream = self
         self._deadline(call, call.timeouts.connect)
         self._opening = self._client.loop.create_task(self._open())
+        self._opening.add_done_callback(self._opened)
 
     def begin(self, call: Call) -> None:
         """Send a request over a connection that was idle."""
@@ -162,19 +163,19 @@ class Upstream(asyncio.Protocol):
     # Opening
 
     async def _open(self) -> None:
-        """Resolve, connect, and leave the rest to connection_made. The only coroutine, once for each connection."""
-        try:
-            self._resolving = True
-            addresses = await self._addresses()
-            self._resolving = False
-            await self._connect(addresses)
-        except (OSError, UnicodeError) as error:  # the latter: a name that is no name
-            self._opening = None
+        """Resolve and connect; connection_made goes on from there. The only coroutine, one for each connection."""
+        self._resolving = True
+        addresses = await self._addresses()
+        self._resolving = False
+        await self._connect(addresses)
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             self._fail(f"{'no address' if self._resolving else 'no connection'}: {error}")
+        if self._transport is None:
             self._client.gone(self)
-        except asyncio.CancelledError:
-            self._client.gone(self)
-            raise
 
     async def _addresses(self) -> list[str]:
         if self.origin.is_literal:
@@ -194,7 +195,6 @@ class Upstream(asyncio.Protocol):
                 if i + 1 == len(addresses):
                     raise
             else:
-                self._opening = None
                 return
 
     # Sending
@@ -232,18 +232,18 @@ class Upstream(asyncio.Protocol):
         call, phase = self._call, self._phase
         if call is None:
             self._close()  # an answer that nobody asked for: what is this connection in the middle of?
-            return
-        if phase == _HEAD:
+        elif phase == _HEAD:
             self._read_heads(call, data)
-            return
-        if not call.paused:
-            self._deadline(call, call.timeouts.body)
-        self._read_body(call, data)
+        else:
+            self._read_body(call, data)
+            if self._call is call and not call.paused:
+                self._deadline(call, call.timeouts.body)
 
     def _read_heads(self, call: Call, data: bytes) -> None:
         call.head = call.body = b""  # a byte has come: too late to send it again
         limits = self._client.limits
-        data, self._buffer = self._buffer + data, b""
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
         while data:
             end = data.find(b"\r\n\r\n") + 4
             if end > limits.head_bytes or (end < 4 and len(data) > limits.head_bytes):
@@ -267,31 +267,26 @@ class Upstream(asyncio.Protocol):
 
     def _begin_body(self, call: Call, head: ResponseHead, rest: bytes) -> None:
         assert call.answer is not None
+        length = head.length
         self._reusable = head.keep_alive
-        self._left = head.length
-        if head.length == CHUNKED:
+        self._left = length
+        if length == CHUNKED:
             self._phase, self._chunked = _CHUNKED, Chunked()
-        elif head.length == UNTIL_CLOSE:
-            self._phase = _UNTIL_CLOSE
         else:
-            self._phase = _LENGTH
-        if call.paused:
-            self._client.timers.set(self, call.total_at)
-        else:
-            self._deadline(call, call.timeouts.body)
+            self._phase = _UNTIL_CLOSE if length == UNTIL_CLOSE else _LENGTH
         call.answer.head(head.status, head.headers)
-        if self._call is call and (rest or head.length == 0):
+        if self._call is call and (rest or not length):
             self._read_body(call, rest)
+        if self._call is call:
+            self._client.timers.set(self, call.total_at)
+            if not call.paused:
+                self._deadline(call, call.timeouts.body)
 
     def _read_body(self, call: Call, data: bytes) -> None:
         """Tell a piece of the body, in the object that it arrived in where that is possible."""
         answer, phase = call.answer, self._phase
         assert answer is not None
-        if phase == _CHUNKED:
-            self._read_chunks(call, data)
-        elif phase == _UNTIL_CLOSE:
-            answer.data(data)
-        else:
+        if phase == _LENGTH:
             left = self._left - len(data)
             if left < 0:
                 self._reusable = False  # more than the answer: the next one could not be trusted
@@ -300,39 +295,37 @@ class Upstream(asyncio.Protocol):
             if data:
                 answer.data(data)
             if left <= 0 and self._call is call:
-                self._finish()
-
-    def _read_chunks(self, call: Call, data: bytes) -> None:
-        assert self._chunked is not None
-        assert call.answer is not None
-        try:
-            piece = self._chunked.feed(data)
-        except ValueError as error:
-            self._fail(f"the body is not framed well: {error}")
-            return
-        done, rest = self._chunked.done, self._chunked.rest
-        if piece:
-            call.answer.data(piece)
-        if done and self._call is call:
-            if rest:
-                self._reusable = False
-            self._finish()
+                self._finish(call)
+        elif phase == _CHUNKED:
+            chunked = self._chunked
+            assert chunked is not None
+            try:
+                piece = chunked.feed(data)
+            except ValueError as error:
+                self._fail(f"the body is not framed well: {error}")
+                return
+            if piece:
+                answer.data(piece)
+            if chunked.done and self._call is call:
+                self._reusable = self._reusable and not chunked.rest
+                self._finish(call)
+        else:
+            answer.data(data)
 
     # Ending
 
-    def _finish(self) -> None:
+    def _finish(self, call: Call) -> None:
         """The answer is complete. The connection goes back first, so that whoever is told can use it at once."""
-        call, self._call = self._call, None
-        assert call is not None
-        assert self._transport is not None
+        transport, client = self._transport, self._client
+        assert transport is not None
+        self._call = self._chunked = None
         answer = call.over()
-        self._chunked = None
-        if self._reusable and not self._client.closed and not self._transport.get_write_buffer_size():
+        if self._reusable and not client.closed and not transport.get_write_buffer_size():
             self._phase = _IDLE
             if call.paused:
-                self._transport.resume_reading()
-            self._client.timers.set(self, self._client.loop.time() + self._client.keepalive)
-            self._client.pool.put(self)
+                transport.resume_reading()
+            client.timers.set(self, client.loop.time() + client.keepalive)
+            client.pool.put(self)
         else:
             self._close()
         if answer is not None:
@@ -344,7 +337,7 @@ class Upstream(asyncio.Protocol):
         if call is None or self._phase == _CLOSED:
             self._close()
         elif self._phase == _UNTIL_CLOSE and clean:
-            self._finish()
+            self._finish(call)
         elif self._phase == _HEAD and self._reused and call.head and not call.retried:
             call.retried = True
             self._call = None
@@ -380,7 +373,7 @@ class Upstream(asyncio.Protocol):
         self._client.pool.discard(self)
         if self._opening is not None:
             self._opening.cancel()
-        elif self._transport is not None:
+        if self._transport is not None:
             self._transport.abort()
 
     def _deadline(self, call: Call, seconds: float) -> None:
