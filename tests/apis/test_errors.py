@@ -12,7 +12,19 @@ import pytest
 from hypothesis import given, strategies as st
 
 from inferencesched import Profile, Registry, Rejection, Request, Scheduler
-from inferencesched.apis import REASON_HEADER, RETRY_AFTER_MOST, ErrorAnswer, anthropic_error, openai_error
+from inferencesched.apis import (
+    REASON_HEADER,
+    RETRY_AFTER_MOST,
+    BadBody,
+    ErrorAnswer,
+    anthropic_error,
+    error_answer,
+    openai_error,
+    operation_for,
+    read_request,
+    rejection_answer,
+    upstream_answer,
+)
 from inferencesched.flow.outcomes import ANSWERS, Refusal, refuse
 
 RENDERERS = (openai_error, anthropic_error)
@@ -155,3 +167,94 @@ def test_k3_neither_the_prompt_nor_the_fleet_is_in_an_answer() -> None:
         everything = answer.content.decode() + repr(answer)
         for secret in ("secret", "endpoint-seven", "10.9.8.7", "label", "zone-of-nobody", "model-x"):
             assert secret not in everything
+
+
+MESSAGES = operation_for("/v1/messages")
+
+
+@pytest.mark.parametrize(
+    ("status", "openai", "anthropic"),
+    [
+        (400, "invalid_request_error", "invalid_request_error"),
+        (401, "authentication_error", "authentication_error"),
+        (403, "permission_error", "permission_error"),
+        (404, "invalid_request_error", "not_found_error"),
+        (408, "invalid_request_error", "invalid_request_error"),
+        (413, "invalid_request_error", "request_too_large"),
+        (500, "server_error", "api_error"),
+        (502, "server_error", "api_error"),
+        (504, "server_error", "timeout_error"),
+    ],
+)
+def test_f3_what_fails_outside_of_the_scheduler_is_told_in_the_shape_of_the_api(
+    status: int, openai: str, anthropic: str
+) -> None:
+    for operation in (None, operation_for("/v1/chat/completions"), operation_for("/v1/responses")):
+        answer = error_answer(operation, status, code="some-code")
+        assert (answer.status, answer.body["error"]["type"], answer.body["error"]["code"]) == (
+            status,
+            openai,
+            "some-code",
+        )
+        assert answer.headers == {"content-type": "application/json", REASON_HEADER: "some-code"}
+    answer = error_answer(MESSAGES, status)
+    assert (answer.body["type"], answer.body["error"]["type"]) == ("error", anthropic)
+    assert answer.body["error"]["message"].endswith(".")
+
+
+def test_f3_a_body_that_cannot_be_read_names_the_parameter() -> None:
+    operation = operation_for("/v1/chat/completions")
+    assert operation is not None
+    with pytest.raises(BadBody) as caught:
+        read_request(operation, {"messages": "secret"})
+
+    answer = error_answer(operation, 400, caught.value)
+
+    assert told(answer)["error"] == {
+        "message": "'messages' must be a non-empty array of messages.",
+        "type": "invalid_request_error",
+        "param": "messages",
+        "code": None,
+    }
+
+
+def test_f4_every_429_and_503_says_when_to_try_again() -> None:
+    assert error_answer(None, 503).headers["retry-after"] == "1"
+    assert error_answer(MESSAGES, 429, retry_after=500.0).headers["retry-after"] == "120"
+    assert "retry-after" not in error_answer(None, 502).headers
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError"}},
+        {"type": "error", "error": {"type": "not_found_error", "message": "x"}},
+        {"error": "overloaded"},
+    ],
+)
+def test_f7_an_error_of_the_engine_in_a_clients_shape_is_not_wrapped_again(body: Any) -> None:
+    assert upstream_answer(operation_for("/v1/chat/completions"), 404, body) is None
+    assert upstream_answer(None, 404, {"anything": 1}) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"object": "error", "message": "too long", "code": 400}, "too long"),
+        ({"detail": "Not Found"}, "Not Found"),
+        ({"detail": [{"loc": ["body"]}]}, "The request is malformed."),
+        (None, "The request is malformed."),
+        (["x"], "The request is malformed."),
+    ],
+)
+def test_f7_an_error_in_no_clients_shape_gets_one(body: Any, message: str) -> None:
+    answer = upstream_answer(MESSAGES, 400, body)
+
+    assert answer is not None
+    assert told(answer) == {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+
+
+def test_the_shape_of_a_refusal_is_told_by_the_operation() -> None:
+    assert rejection_answer(MESSAGES, BUSY) == anthropic_error(BUSY)
+    assert rejection_answer(operation_for("/v1/responses"), BUSY) == openai_error(BUSY)
+    assert rejection_answer(None, BUSY) == openai_error(BUSY)
