@@ -26,6 +26,8 @@ _LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"', re.DO
 _ESCAPE = re.compile(r"\\([\\\"n])")
 
 _INDENT = re.compile(rb"[ \t\r]*")
+_PART_OF_A_FAMILY = re.compile(rb"_(bucket|count|sum)$")
+"""Of histograms and summaries: their lines take turns."""
 _OF_ANOTHER = (b"# HELP ", b"# TYPE ")
 _PASSED_OVER = frozenset((b"#", b"\n"))
 _AFTER_A_NAME = frozenset((b"{", b" ", b"\t"))
@@ -73,13 +75,14 @@ def samples(page: bytes, name: bytes) -> list[Sample]:
     Complexity: one search through the page up to the metric, and one match for each of its lines.
     """
     found: list[Sample] = []
+    family = _PART_OF_A_FAMILY.sub(b"", name)
     at = _first(page, name)
     while at >= 0:
         match = _REST.match(page, at + len(name))
         value = None if match is None else _number(match[2])
         if match is not None and value is not None:
             found.append(Sample(match[1] or b"", value, int(match[3] or 0)))
-        at = _next(page, name, at)
+        at = _next(page, name, family, at)
     return found
 
 
@@ -94,16 +97,16 @@ def _first(page: bytes, name: bytes) -> int:
     return -1
 
 
-def _next(page: bytes, name: bytes, at: int) -> int:
-    """Return where the name stands in the next line that is no comment, or -1: a metric's samples stand together."""
+def _next(page: bytes, name: bytes, family: bytes, at: int) -> int:
+    """Return where the name next begins a line, or -1: the lines of a family stand together."""
     while (at := page.find(b"\n", at) + 1) > 0:
         if page.startswith(_OF_ANOTHER, at):
             return -1
-        line = _INDENT.match(page, at)
-        at = at if line is None else line.end()
-        if page.startswith(name, at):
-            return at if _is_whole(page, name, at) else -1
-        if page[at : at + 1] not in _PASSED_OVER:
+        indent = _INDENT.match(page, at)
+        at = at if indent is None else indent.end()
+        if page.startswith(name, at) and _is_whole(page, name, at):
+            return at
+        if page[at : at + 1] not in _PASSED_OVER and not page.startswith(family, at):
             return -1
     return -1
 
