@@ -122,7 +122,7 @@ class Pass:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The picked endpoints, the winner first."""
-        return tuple(self.kept.endpoint(row) for row in self.picked)
+        return tuple([self.kept.endpoint(row) for row in self.picked])
 
     @property
     def tied(self) -> int:

@@ -56,7 +56,7 @@ def constant(value: float, size: int) -> FloatArray:
     return column
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Endpoint:
     """One model server, or one data-parallel rank of it.
 
@@ -218,7 +218,7 @@ class EndpointBatch:
         self._origin: tuple[EndpointBatch, NDArray[np.intp]] | None = None  # selected from this, these rows
         self._size = len(membership.endpoints)
         self._cache: dict[str, FloatArray] = {}
-        self._own: frozenset[str] = frozenset()  # columns that only this batch and what is selected from it have
+        self._own: tuple[str, ...] = ()  # columns that only this batch and what is selected from it have
         self.now = now
 
     @classmethod
@@ -396,14 +396,19 @@ class EndpointBatch:
             ValueError: a column is not float64 of shape (n,).
         """
         extended = self._derive(self._origin, self._size)
-        extended._own = self._own.union(columns)
-        cache = extended._cache = self._cache.copy()
-        shape = (self._size,)
+        extended._cache = self._cache.copy()
+        extended._own = self._own
+        extended._add(columns)
+        return extended
+
+    def _add(self, columns: Mapping[str, FloatArray]) -> None:
+        """Take columns in while nobody has seen the batch yet."""
+        shape, cache = (self._size,), self._cache
         for name, values in columns.items():
             if values.shape != shape or values.dtype != _FLOAT64:
                 raise ValueError(f"column '{name}' is {values.dtype} of shape {values.shape}, not float64 {shape}")
             cache[name] = readonly(values.view())
-        return extended
+        self._own += (*columns,)
 
     def _derive(self, origin: tuple[EndpointBatch, NDArray[np.intp]] | None, size: int) -> EndpointBatch:
         derived = EndpointBatch.__new__(EndpointBatch)
@@ -414,7 +419,7 @@ class EndpointBatch:
         derived._origin = origin
         derived._size = size
         derived._cache = {}
-        derived._own = frozenset()
+        derived._own = ()
         derived.now = self.now
         return derived
 
@@ -473,8 +478,8 @@ class EndpointTable:
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """All endpoints, in the order of the columns."""
-        return tuple(self._endpoints)
+        """All endpoints, in the order of the columns; the same object until the membership changes."""
+        return self._present().endpoints
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -577,12 +582,25 @@ class EndpointTable:
             sets[row] = value
             self._sets[name] = _SetColumn(sets)
 
-    def snapshot(self, *, now: float) -> EndpointBatch:
-        """Return the fleet as of `now`. O(1): arrays are shared until the table next writes to them."""
+    def snapshot(self, *, now: float, also: Mapping[str, FloatArray] | None = None) -> EndpointBatch:
+        """Return the fleet as of `now`. O(1): arrays are shared until the table next writes to them.
+
+        Args:
+            also: further columns for this snapshot alone; see `EndpointBatch.with_columns`.
+
+        Raises:
+            ValueError: a further column is not float64 of shape (n,).
+        """
+        self._epoch += 1
+        batch = EndpointBatch(self._present(), self._columns, self._sets, now=now, max_age=self._max_age)
+        if also:
+            batch._add(also)
+        return batch
+
+    def _present(self) -> _Membership:
         if self._membership is None:
             self._membership = _Membership(tuple(self._endpoints))
-        self._epoch += 1
-        return EndpointBatch(self._membership, self._columns, self._sets, now=now, max_age=self._max_age)
+        return self._membership
 
     def _row(self, name: str) -> int:
         try:

@@ -26,7 +26,7 @@ def smallest(values: NDArray[np.float64]) -> float:
 
 def tied(totals: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the positions that share the largest total. O(n)."""
-    best: NDArray[np.intp] = (totals >= largest(totals) - TIE).nonzero()[0]
+    best: NDArray[np.intp] = (totals >= totals.item(totals.argmax()) - TIE).nonzero()[0]
     return best
 
 

@@ -87,8 +87,10 @@ class Named:
         """Return the batch with the producer's columns added, checked."""
         columns: Mapping[str, FloatArray] = self.plugin.produce(request, endpoints)
         produces = self.plugin.produces
-        if extra := [column for column in columns if column not in produces]:
-            raise self.broken(f"produce() returned '{min(extra)}', which is not in its produces {produces}")
+        for column in columns:
+            if column not in produces:
+                extra = min(set(columns) - set(produces))
+                raise self.broken(f"produce() returned '{extra}', which is not in its produces {produces}")
         try:
             return endpoints.with_columns(columns) if columns else endpoints
         except (ValueError, AttributeError) as error:

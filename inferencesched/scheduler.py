@@ -165,8 +165,7 @@ class Scheduler:
             subset: names or addresses that may be used (upstream's subset hint). None is no restriction; an empty
                 collection, or one that names nobody present, leaves no endpoint.
         """
-        batch = self.table.snapshot(now=now)
-        batch = batch.with_columns(self.ledger.columns(batch.endpoints))
+        batch = self.table.snapshot(now=now, also=self.ledger.columns(self.table.endpoints))
         if subset is None:
             return batch
         wanted = frozenset(subset)
@@ -441,7 +440,7 @@ class Scheduler:
         now: float,
     ) -> Decision:
         assert conclusion.primary is not None
-        stages = [stage for stage in conclusion.stages if stage in passes and passes[stage].picked]
+        stages = [passes[name] for name in conclusion.stages if name in passes and passes[name].picked]
         chosen = passes[conclusion.primary]
         endpoint, *fallbacks = chosen.endpoints
         decision = Decision(
@@ -454,7 +453,7 @@ class Scheduler:
             conclusion.primary,
             self._setup.generation,
             now,
-            tuple([self._lease(request, passes[stage], now=now) for stage in stages]),
+            tuple([self._lease(request, stage, now=now) for stage in stages]) if stages else (),
             _headers(conclusion.headers, endpoint, conclusion.primary_port),
             skipped,
             conclusion.owned_headers,

@@ -6,6 +6,8 @@ Those that split one request over several endpoints have a page of their own, `i
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import ClassVar
 
 import attrs
@@ -37,7 +39,13 @@ class SingleProfileHandler:
         if len(passes) != 1:
             return Conclusion(None, message=f"{self.type} expects one profile, {len(passes)} ran")
         (only,) = passes
-        return Conclusion(only)
+        return _plainly(only)
+
+
+@lru_cache(maxsize=64)
+def _plainly(profile: str) -> Conclusion:
+    """Return the conclusion that says nothing but the profile's name: one value for all requests."""
+    return Conclusion(profile, headers=MappingProxyType({}))
 
 
 def _name_or_default(given: str) -> str:

@@ -233,7 +233,7 @@ class KeyMaker:
             ValueError: the prompt is no text, bytes or token ids.
         """
         prompt = request.prompt
-        content = _NOTHING if prompt is None or not all(request.media) else prompt_content(prompt)
+        content = _NOTHING if prompt is None or (request.media and not all(request.media)) else prompt_content(prompt)
         return PrefixKeys(content, width=self._width, seed=self._seed(request), limit=self._limit)
 
     def _seed(self, request: Request) -> int:

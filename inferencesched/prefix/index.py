@@ -202,9 +202,11 @@ class PrefixIndex:
 
         An endpoint that is not known yet is added. Complexity: O(path + new blocks), and O(1) per node evicted.
         """
-        if endpoint not in self._slots:
+        slot = self._slots.get(endpoint)
+        if slot is None:
             self.add(endpoint)
-        return self._tree.insert(keys, self._slots[endpoint])
+            slot = self._slots[endpoint]
+        return self._tree.insert(keys, slot)
 
     def touch(self, keys: Keys, endpoint: Endpoint) -> int:
         """Refresh the recency of what an endpoint holds of the prompt; return how many blocks that is. O(path)."""

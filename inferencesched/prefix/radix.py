@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from inferencesched.errors import LifecycleError
 from inferencesched.prefix import invariants
 from inferencesched.prefix.arena import SEGMENT_KEYS, KeyArena
-from inferencesched.prefix.bitmaps import Masks, bitmap_bytes
+from inferencesched.prefix.bitmaps import Positions, bitmap_bytes
 from inferencesched.prefix.claims import MAX_SLOTS, Claims
 from inferencesched.prefix.hashing import Keys, PrefixKeys
 from inferencesched.prefix.nodes import Nodes
@@ -84,7 +84,7 @@ class RadixTree:
         self._sizes: list[int] = []  # slot → blocks held
         self._capacities: list[int] = []
         self._closed: list[int] = []  # slots to be used again
-        self._masks = Masks(0)
+        self._positions = Positions(0)
         self._bitmap_bytes = 0  # of bitmaps with more than one bit
         self._segment_keys = segment_keys
         self._max_run = min(max_run or segment_keys, self._arena.longest_run, (1 << 16) - 1)
@@ -117,7 +117,7 @@ class RadixTree:
             + self._nodes.nbytes
             + self._claims.nbytes
             + self._bitmap_bytes
-            + self._masks.nbytes
+            + self._positions.nbytes
             + sum(map(sys.getsizeof, lists))
             + per_slot
         )
@@ -144,7 +144,7 @@ class RadixTree:
             self._sizes.append(0)
             self._capacities.append(0)
             self._claims.add_slot()
-            self._masks = Masks(slot + 1)
+            self._positions = Positions(slot + 1)
         self._capacities[slot] = capacity
         self._give_back()
         return slot
@@ -222,18 +222,13 @@ class RadixTree:
 
         Complexity: O(slots), vectorised, for each change of holders along the path.
         """
-        found: NDArray[np.float64] | None = None
+        found = np.zeros(len(self._bits))
         for index, (blocks, bits) in enumerate(spans, 1):
             if index < len(spans) and spans[index][1] == bits:
                 continue  # the next span says the same of the same endpoints, and more
-            depth = float(blocks * unit)
-            if bits & (bits - 1):
-                layer = self._masks.mask(bits) * depth
-                found = layer if found is None else np.maximum(found, layer, out=found)
-            else:
-                found = np.zeros(len(self._bits)) if found is None else found
-                found[bits.bit_length() - 1] = depth
-        return np.zeros(len(self._bits)) if found is None else found
+            where = self._positions.of(bits) if bits & (bits - 1) else bits.bit_length() - 1
+            found[where] = blocks * unit  # deeper than what stood there
+        return found
 
     def depths(self, keys: Keys) -> NDArray[np.float64]:
         """Return how many leading blocks of the prompt each slot holds: `match`, then `spread`."""
