@@ -284,6 +284,13 @@ class Placement:
         """Say that the answer is alive though nothing is seen of it; returns whether it still has its place."""
         return self._router.dispatcher.touch(self._entered, now=self._router._clock())
 
+    def report_usage(self, *, prompt_tokens: float, output_tokens: float = 0.0) -> bool:
+        """Say what the answer's usage says it took; returns whether the request still has its place."""
+        router = self._router
+        return router.dispatcher.report_usage(
+            self._entered, prompt_tokens=prompt_tokens, output_tokens=output_tokens, now=router._clock()
+        )
+
     def retry(self) -> bool:
         """Move to the next endpoint, because this one failed before the first byte.
 

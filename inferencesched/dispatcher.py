@@ -16,6 +16,7 @@ in `inferencesched.flow.states`.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import OrderedDict, deque
 from collections.abc import Collection, Mapping
@@ -61,7 +62,7 @@ class _Config(Protocol):
     """What a dispatcher needs of a `Config`."""
 
     def scheduler(self, *, rng: random.Random, **options: Any) -> Scheduler: ...
-    def flow(self) -> Settings | LegacyAdmission: ...
+    def flow(self, scheduler: Scheduler) -> Settings | LegacyAdmission: ...
     def apply_to(self, scheduler: Scheduler, *, now: float) -> int: ...
 
 
@@ -80,9 +81,15 @@ class _Placed:
     state: State
     model: str
     priority: int
+    flow: str
     leases: tuple[Lease, ...]
     decision: Decision | None
     request: Request | None
+
+    @property
+    def stub(self) -> Request:
+        """What is always kept of the request."""
+        return Request(self.ticket.request_id, self.model, priority=self.priority, flow=self.flow)
 
 
 class Dispatcher:
@@ -136,7 +143,8 @@ class Dispatcher:
             rng: the only source of chance.
             options: further arguments of `Scheduler`.
         """
-        return cls(config.scheduler(rng=rng, **options), flow=config.flow())
+        scheduler = config.scheduler(rng=rng, **options)
+        return cls(scheduler, flow=config.flow(scheduler))
 
     @property
     def queued(self) -> int:
@@ -205,6 +213,27 @@ class Dispatcher:
         placed = self._placed(which, "touch")
         touched = [] if placed is None else [self.scheduler.ledger.touch(lease, now=now) for lease in placed.leases]
         return any(touched)
+
+    def report_usage(
+        self, which: Ticket | str, *, prompt_tokens: float, output_tokens: float = 0.0, now: float
+    ) -> bool:
+        """Say what a placed request took, by its answer's usage, before `finish`; observers are told.
+
+        Returns:
+            Whether it still has its place.
+
+        Raises:
+            ValueError: tokens are negative, NaN or infinite.
+        """
+        if not (0 <= prompt_tokens < math.inf and 0 <= output_tokens < math.inf):
+            raise ValueError(f"tokens must be finite and ≥ 0, got {prompt_tokens!r} and {output_tokens!r}")
+        self._now = self._isolation.now = now
+        placed = self._placed(which, "report_usage")
+        if placed is None:
+            return False
+        request_id = placed.ticket.request_id
+        self.scheduler.tell("usage_reported", request_id, placed.flow, prompt_tokens, output_tokens, now=now)
+        return True
 
     def finish(self, which: Ticket | str, *, now: float, outcome: str = "success") -> bool:
         """Say that a placed request has ended: ``success``, ``error`` or ``cancelled``.
@@ -366,9 +395,8 @@ class Dispatcher:
         Returns:
             The new generation, which decisions and rejections carry from now on.
         """
-        flow = config.flow()
         generation = config.apply_to(self.scheduler, now=now)
-        self._install(flow, now=now)
+        self._install(config.flow(self.scheduler), now=now)
         return generation
 
     def drain(self, *, now: float, grace: float = 0.0) -> None:
@@ -445,14 +473,15 @@ class Dispatcher:
             outcome = attrs.evolve(outcome, retry_after=retry_after(wait, request.id))
             return Rejected(request.id, outcome, ticket, waited)
         kept = request if outcome.fallbacks else None
-        placed = _Placed(ticket, State.PLACED, request.model, request.priority, outcome.leases, outcome, kept)
+        about = request.model, request.priority, flow_of(request)
+        placed = _Placed(ticket, State.PLACED, *about, outcome.leases, outcome, kept)
         self._live.add(placed)
         self._rate.count(now=self._now)
         self._meter.load_changed(*outcome.leases)
         if self.controller is not None:
             self.controller.placed()
         if self._evictor is not None:
-            self._evictor.placed(ticket.number, request.priority)
+            self._evictor.placed(ticket.number, request, now=self._now)
         return Assigned(request.id, outcome, ticket, waited)
 
     def _moved(self, request: Request, decision: Decision) -> Decision | None:
@@ -469,7 +498,7 @@ class Dispatcher:
         self._orphans.pop(number, None)
         self._meter.load_changed(*placed.leases)
         if self._evictor is not None:
-            self._evictor.ended(number, placed.priority, now=self._now)
+            self._evictor.ended(number, now=self._now)
 
     def _ask_to_leave(self) -> bool:
         """Ask placed requests to make room, if that is wanted and would help; return whether somebody was asked."""
@@ -488,7 +517,7 @@ class Dispatcher:
             placed = self._live[number]
             assert isinstance(placed, _Placed)
             placed.state = after(placed.state, Step.EVICT)
-            stub = Request(placed.ticket.request_id, placed.model, priority=placed.priority)
+            stub = placed.stub
             rejection = self._rejection(stub, Refusal.EVICTED, self._seconds_for(len(controller)))
             self.scheduler.tell("evicting", stub.id, placed.leases[0].endpoint, now=self._now)
             self._events.append(Evicted(stub.id, rejection, placed.ticket))
@@ -567,13 +596,16 @@ class Dispatcher:
 
     def _watch_evictable(self, flow: Settings | LegacyAdmission) -> None:
         """Remember whom eviction may ask, from now on, if it is wanted."""
-        if not isinstance(flow, Settings) or not flow.evict:
+        if isinstance(flow, LegacyAdmission) or not flow.evict:
             self._evictor = None
-        elif self._evictor is None:
-            self._evictor = Evictor()
-            for each in self._live:
-                if isinstance(each, _Placed):
-                    self._evictor.placed(each.ticket.number, each.priority)
+            return
+        policies = flow.eviction_filter, flow.eviction_order
+        if self._evictor is not None and (self._evictor.candidates, self._evictor.order) == policies:
+            return
+        self._evictor = Evictor(*policies, self._isolation.call)
+        for each in self._live:
+            if isinstance(each, _Placed) and each.state is not State.EVICTING:
+                self._evictor.placed(each.ticket.number, each.stub, now=self._now)
 
     def _placed(self, which: Ticket | str, call: str) -> _Placed | None:
         live = self._live.find(which)

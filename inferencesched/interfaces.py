@@ -300,6 +300,31 @@ class FlowTuning(Protocol):
         ...
 
 
+@runtime_checkable
+class EvictionFilter(Protocol):
+    """Says which placed requests may be asked to make room (upstream: EvictionFilterPolicy)."""
+
+    def is_evictable(self, request: Request, /) -> bool:
+        """Return whether `request` may be asked to make room for one that is more urgent.
+
+        Called once, when it is placed, and only where eviction is on. Must be pure.
+        """
+        ...
+
+
+@runtime_checkable
+class EvictionOrderingPolicy(Protocol):
+    """Says which of them goes first (upstream: EvictionOrderingPolicy)."""
+
+    def regret(self, request: Request, placed: float, /) -> float:
+        """Return what is lost by evicting `request`: the smaller, the sooner. Equals go the last placed first. No NaN.
+
+        Called once, at `placed`, when it is placed. Must be pure. Nobody is evicted for the sake of a request that is
+        not more urgent, whatever the order.
+        """
+        ...
+
+
 class Observer:
     """Is told what happened. Every method is optional and empty; override what you need.
 
@@ -336,6 +361,11 @@ class Observer:
 
     def cached_tokens_reported(self, decision: Decision, cached_tokens: float, *, now: float) -> None:
         """The answer's usage said how many of its prompt's tokens the engine had in cache."""
+
+    def usage_reported(
+        self, request_id: str, flow: str, prompt_tokens: float, output_tokens: float, *, now: float
+    ) -> None:
+        """The answer's usage said how many tokens the prompt of a request of `flow` had, and how many it has itself."""
 
     def finished(self, request_id: str, endpoint: Endpoint, outcome: str, *, now: float) -> None:
         """The placement ended: ``success``, ``error``, ``cancelled`` or ``reaped``. Exactly once per placement."""
@@ -456,6 +486,8 @@ _METHOD_OF_ROLE = {
     "usage-limit-policy": "ceilings",
     "saturation-detector": "load",
     "flow-tuning": "lets_by",
+    "eviction-filter": "is_evictable",
+    "eviction-ordering-policy": "regret",
     "source": "open",
     "extractor": "extract",
 }

@@ -76,9 +76,16 @@ class Config:
         own = assemble(self._spec, self._registry, [], [])
         return Scheduler(own.profiles, handler=own.handler, plugins=own.plugins.values(), rng=rng, **options)
 
-    def flow(self) -> Settings | LegacyAdmission:
-        """Return the flow control of a new dispatcher, with policies of its own: queues, if the gate says so."""
+    def flow(self, scheduler: Scheduler | None = None) -> Settings | LegacyAdmission:
+        """Return the flow control of a new dispatcher, with policies of its own: queues, if the gate says so.
+
+        Args:
+            scheduler: one that this configuration is in force in: its plugins are the policies, so that a policy that
+                listens (an Observer) is told what happens there.
+        """
         own = assemble(self._spec, self._registry, [], [])
+        if scheduler is not None:
+            own._declared.built.update({named.name: named for named in scheduler.plugins})
         make = settings if self.gates["flowControl"] else admission
         return make(own.flow_control, own._declared, self._registry)
 

@@ -1,5 +1,7 @@
 """The ``flowControl`` section as settings: its references become the plugins they name, its limits what they mean.
 
+Roles that no field refers to (eviction, tuning) are taken by the first plugin declared that has them.
+
 Semantics are the Endpoint Picker's: a limit of 0 is none for all bands together, and the default for one band.
 """
 
@@ -9,7 +11,9 @@ from typing import Any
 
 from inferencesched.config.plugins import Declared
 from inferencesched.config.schema import FlowControl, TemplateBand
+from inferencesched.flow.eviction import PriorityThenTimeEvictionOrderPolicy, SheddableEvictionFilter
 from inferencesched.flow.settings import BandSettings, LegacyAdmission, Settings, Tuning
+from inferencesched.interfaces import EvictionFilter, EvictionOrderingPolicy
 from inferencesched.registry import Registry
 
 __all__ = ["admission", "settings"]
@@ -29,7 +33,7 @@ def settings(flow: FlowControl, declared: Declared, registry: Registry) -> Setti
 
     negative = flow.default_negative_priority_band
     priorities = sorted({0, *(each.priority for each in flow.priority_bands)})
-    tunings = [named.plugin for named in declared.built.values() if isinstance(named.plugin, Tuning)]
+    plugins = [named.plugin for named in declared.built.values()]
     return Settings(
         bands={priority: band(flow.band(priority)) for priority in priorities},
         default_band=band(flow.default_priority_band),
@@ -41,13 +45,20 @@ def settings(flow: FlowControl, declared: Declared, registry: Registry) -> Setti
         limits=_plugin(flow.usage_limit_policy_plugin_ref, declared, registry),
         detector=_plugin(flow.saturation_detector.plugin_ref, declared, registry),
         evict=flow.enable_eviction,
-        tuning=tunings[0] if tunings else Tuning(),
+        eviction_filter=_declared(plugins, EvictionFilter, SheddableEvictionFilter),
+        eviction_order=_declared(plugins, EvictionOrderingPolicy, PriorityThenTimeEvictionOrderPolicy),
+        tuning=_declared(plugins, Tuning, Tuning),
     )
 
 
 def admission(flow: FlowControl, declared: Declared, registry: Registry) -> LegacyAdmission:
     """Return what is in force where it is off: the detector is honoured all the same."""
     return LegacyAdmission(_plugin(flow.saturation_detector.plugin_ref, declared, registry))
+
+
+def _declared(plugins: list[Any], role: type, default: type) -> Any:
+    """Return the first plugin that takes a role which no reference names, or the one that is there by default."""
+    return next((plugin for plugin in plugins if isinstance(plugin, role)), None) or default()
 
 
 def _plugin(name: str, declared: Declared, registry: Registry) -> Any:

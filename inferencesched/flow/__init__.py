@@ -10,6 +10,7 @@ Nothing in here knows what an endpoint is, except the saturation detectors, whic
 from inferencesched.flow.bands import Band
 from inferencesched.flow.controller import FlowController
 from inferencesched.flow.detectors import CombinedDetector, ConcurrencyDetector, UtilizationDetector
+from inferencesched.flow.eviction import PriorityThenTimeEvictionOrderPolicy, SheddableEvictionFilter
 from inferencesched.flow.fairness import (
     GlobalStrictFairnessPolicy,
     RoundRobinFairnessPolicy,
@@ -22,6 +23,7 @@ from inferencesched.flow.limits import (
 )
 from inferencesched.flow.ordering import EdfOrderingPolicy, FcfsOrderingPolicy, SloDeadlineOrderingPolicy
 from inferencesched.flow.outcomes import ANSWERS, Answer, Refusal, refuse
+from inferencesched.flow.programs import ProgramAwareFairness
 from inferencesched.flow.retry import retry_after
 from inferencesched.flow.saturation import Saturation
 from inferencesched.flow.settings import BandSettings, LegacyAdmission, Settings, Tuning
@@ -42,10 +44,13 @@ __all__ = [
     "GlobalStrictFairnessPolicy",
     "LegacyAdmission",
     "PriorityHoldbackPolicy",
+    "PriorityThenTimeEvictionOrderPolicy",
+    "ProgramAwareFairness",
     "Refusal",
     "RoundRobinFairnessPolicy",
     "Saturation",
     "Settings",
+    "SheddableEvictionFilter",
     "SloDeadlineOrderingPolicy",
     "SoftReflectiveCeilingPolicy",
     "State",

@@ -8,26 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
+from inferencesched.flow.guarding import Guard, unguarded
 from inferencesched.flow.queue import FlowQueue
 from inferencesched.flow.settings import BandSettings
 from inferencesched.flow.waiting import Waiting, tokens_of
 from inferencesched.interfaces import Turns
 
-__all__ = ["Band", "Guard"]
-
-Guard = Callable[..., Any]
-"""``guard(plugin, role, function, *arguments)`` returns what the function does, or None after it failed."""
-
+__all__ = ["Band"]
 
 _NUMBER = (float, int)
-
-
-def unguarded(_plugin: str, _role: str, function: Callable[..., Any], /, *arguments: Any) -> Any:
-    """Call a policy and let it fail."""
-    return function(*arguments)
 
 
 class Band:

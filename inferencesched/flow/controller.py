@@ -18,8 +18,9 @@ from collections.abc import Iterator
 
 from sortedcontainers import SortedDict, SortedList
 
-from inferencesched.flow.bands import Band, Guard, unguarded
+from inferencesched.flow.bands import Band
 from inferencesched.flow.gates import Gates
+from inferencesched.flow.guarding import Guard, unguarded
 from inferencesched.flow.patience import Patience
 from inferencesched.flow.saturation import Saturation
 from inferencesched.flow.settings import Settings

@@ -151,9 +151,7 @@ class _ByTokens:
         self._ready_weight = 0.0
         self._starts: dict[str, float] = {}  # of the ready flows
         self._order: SortedList = SortedList()  # (start, entry, flow) of the ready flows
-        self._entries: dict[
-            str, int
-        ] = {}  # of the ready flows; equals go in the order of these
+        self._entries: dict[str, int] = {}  # of the ready flows; equals go in the order of these
         self._entered = 0
         self._debts: dict[str, float] = {}  # last finish of flows that are idle, where it is ahead of the clock
         self._purge_at = 64

@@ -7,7 +7,7 @@ from typing import Any
 
 from inferencesched.decision import Lease
 from inferencesched.endpoints import Endpoint, EndpointBatch
-from inferencesched.flow.bands import Guard, unguarded
+from inferencesched.flow.guarding import Guard, unguarded
 from inferencesched.flow.saturation import Gauge, Saturation
 from inferencesched.interfaces import SaturationDetector
 

@@ -13,10 +13,18 @@ from typing import ClassVar
 import attrs
 
 from inferencesched.flow.detectors import UtilizationDetector
+from inferencesched.flow.eviction import PriorityThenTimeEvictionOrderPolicy, SheddableEvictionFilter
 from inferencesched.flow.fairness import GlobalStrictFairnessPolicy
 from inferencesched.flow.limits import StaticUsageLimitPolicy
 from inferencesched.flow.ordering import FcfsOrderingPolicy
-from inferencesched.interfaces import FairnessPolicy, OrderingPolicy, SaturationDetector, UsageLimitPolicy
+from inferencesched.interfaces import (
+    EvictionFilter,
+    EvictionOrderingPolicy,
+    FairnessPolicy,
+    OrderingPolicy,
+    SaturationDetector,
+    UsageLimitPolicy,
+)
 
 __all__ = ["BandSettings", "LegacyAdmission", "Settings", "Tuning"]
 
@@ -105,7 +113,9 @@ class Settings:
         no_endpoint_ttl: seconds it may wait while there are none; None for the same as `ttl`, 0 for ever.
         limits: how full the pool may be for each band.
         detector: how full each endpoint is.
-        evict: ask placed requests of a priority below 0 to make room for more urgent ones.
+        evict: ask placed requests to make room for more urgent ones.
+        eviction_filter: which of them may be asked.
+        eviction_order: which of those goes first.
         tuning: what is ours.
     """
 
@@ -119,6 +129,8 @@ class Settings:
     limits: UsageLimitPolicy = attrs.field(factory=StaticUsageLimitPolicy)
     detector: SaturationDetector = attrs.field(factory=UtilizationDetector)
     evict: bool = False
+    eviction_filter: EvictionFilter = attrs.field(factory=SheddableEvictionFilter)
+    eviction_order: EvictionOrderingPolicy = attrs.field(factory=PriorityThenTimeEvictionOrderPolicy)
     tuning: Tuning = attrs.field(factory=Tuning)
 
     def band(self, priority: int) -> BandSettings:

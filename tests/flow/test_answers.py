@@ -1,13 +1,20 @@
 """What is told to those who are refused: one answer for each cause, and a time to come back that can be believed."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from inferencesched import LifecycleError, Request
 from inferencesched.flow import ANSWERS, TRANSITIONS, Refusal, State, Step, diagram, refuse, retry_after
-from inferencesched.flow.eviction import COOLING, TIMEOUT, Evictor
+from inferencesched.flow.eviction import (
+    COOLING,
+    TIMEOUT,
+    Evictor,
+    PriorityThenTimeEvictionOrderPolicy,
+    SheddableEvictionFilter,
+)
 from inferencesched.flow.retry import DrainRate
 from inferencesched.flow.states import TERMINAL, after
 
@@ -101,26 +108,30 @@ def test_the_diagram_has_an_arrow_for_every_step_of_the_table() -> None:
 # --- eviction ---
 
 
+def evictor_of(*priorities: int, **policies: Any) -> Evictor:
+    usual: dict[str, Any] = {"candidates": SheddableEvictionFilter(), "order": PriorityThenTimeEvictionOrderPolicy()}
+    evictor = Evictor(**(usual | policies))
+    for number, priority in enumerate(priorities):
+        evictor.placed(number, Request(f"r{number}", priority=priority, prompt_tokens=number), now=0.0)
+    return evictor
+
+
 def ask(evictor: Evictor, *, level: float = 1.0, now: float = 0.0, priority: int = 0) -> list[int]:
     return evictor.choose(level=level, ceiling=1.0, in_flight=10, priority=priority, now=now)
 
 
 def test_the_lowest_goes_first_and_among_equals_the_last_that_came() -> None:
-    evictor = Evictor()
-    for number, priority in enumerate((-1, -2, 0, -2, -1)):
-        evictor.placed(number, priority)
+    evictor = evictor_of(-1, -2, 0, -2, -1)
 
     assert ask(evictor, level=2.0) == [3, 1]
 
 
 def test_nobody_else_is_asked_before_those_asked_have_gone_and_it_has_shown() -> None:
-    evictor = Evictor()
-    for number in range(4):
-        evictor.placed(number, -1)
+    evictor = evictor_of(-1, -1, -1, -1)
     assert ask(evictor) == [3]
     assert (ask(evictor, now=1.0), evictor.next_timer(now=1.0)) == ([], TIMEOUT)
 
-    evictor.ended(3, -1, now=2.0)
+    evictor.ended(3, now=2.0)
 
     assert (ask(evictor, now=2.0), evictor.next_timer(now=2.0)) == ([], 2.0 + COOLING)
     assert ask(evictor, now=2.0 + COOLING) == [2]
@@ -129,8 +140,28 @@ def test_nobody_else_is_asked_before_those_asked_have_gone_and_it_has_shown() ->
 
 
 def test_nobody_is_asked_for_the_sake_of_his_equals_or_of_a_pool_with_room() -> None:
-    evictor = Evictor()
-    evictor.placed(1, -1)
+    evictor = evictor_of(-1)
 
     assert ask(evictor, priority=-1) == []
     assert ask(evictor, level=0.9) == []
+
+
+class ShortestFirst:
+    """An order of somebody's own: the shortest prompt first, whatever its priority."""
+
+    def regret(self, request: Request, placed: float, /) -> float:
+        return float(request.prompt_tokens or 0)
+
+
+class Anybody:
+    def is_evictable(self, request: Request, /) -> bool:
+        return True
+
+
+def test_another_order_and_filter_hold_but_nobody_goes_for_the_less_urgent() -> None:
+    evictor = evictor_of(5, 0, -1, -1, candidates=Anybody(), order=ShortestFirst())
+
+    assert ask(evictor, level=2.0, priority=5) == [1, 2]
+    evictor.ended(1, now=0.0)
+    evictor.ended(2, now=0.0)
+    assert ask(evictor, level=2.0, now=COOLING, priority=0) == [3]

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from inferencesched import Assigned, ConfigError, Dispatcher, Rejected, Request, load_config
+from inferencesched import Assigned, ConfigError, Dispatcher, Registry, Rejected, Request, load_config
 from inferencesched.flow import (
     ConcurrencyDetector,
     EdfOrderingPolicy,
     LegacyAdmission,
     PriorityHoldbackPolicy,
+    PriorityThenTimeEvictionOrderPolicy,
     RoundRobinFairnessPolicy,
     Settings,
     Tuning,
@@ -130,3 +131,19 @@ def test_turning_the_gate_off_under_way_places_everybody_who_waits() -> None:
 def test_a_policy_of_another_role_is_refused(ref: str) -> None:
     with pytest.raises(ConfigError, match="expected a plugin of role 'usage-limit-policy'"):
         load_config(document("flowControl", usageLimitPolicyPluginRef=ref))
+
+
+def test_an_eviction_policy_is_in_force_by_being_declared() -> None:
+    """No field refers to one; upstream's own stand there anyway, and declaring them changes nothing."""
+
+    class Anybody:
+        def is_evictable(self, request: Request, /) -> bool:
+            return True
+
+    own = document("flowControl")
+    own["plugins"] = [*PLUGINS, {"type": "anybody"}, {"type": "priority-then-time-eviction-order-policy"}]
+    flow = load_config(own, registry=Registry({"anybody": Anybody})).flow()
+
+    assert isinstance(flow, Settings)
+    assert isinstance(flow.eviction_filter, Anybody)
+    assert flow.eviction_order == PriorityThenTimeEvictionOrderPolicy()
