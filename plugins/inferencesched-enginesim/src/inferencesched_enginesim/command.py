@@ -20,7 +20,7 @@ from inferencesched_enginesim.spec import HARDWARE, KvEventPorts, ServerSpec
 __all__ = ["command"]
 
 
-def _slowdowns(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[int, float]:
+def _slowdowns(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[int, float]:
     found = {}
     for value in values:
         number, _, factor = value.partition("=")
@@ -33,7 +33,7 @@ def _slowdowns(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     return found
 
 
-def _faults(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[Fault]:
+def _faults(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> list[Fault]:
     try:
         return [Fault.parse(value) for value in values]
     except BadRequest as problem:

@@ -43,8 +43,8 @@ class Sequence:
         "is_streamed",
         "request",
         "served",
-        "told",
         "tokens",
+        "told",
         "wake",
     )
 

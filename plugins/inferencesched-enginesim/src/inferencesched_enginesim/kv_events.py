@@ -1,11 +1,11 @@
-"""KV-cache events as vLLM publishes them: MessagePack over ZeroMQ, numbered, and kept for a while for whoever missed some.
+"""KV-cache events as vLLM publishes them: MessagePack over ZeroMQ, numbered, and kept for whoever missed some.
 
     subscription: PUB     topic, sequence (8 bytes, big-endian), payload
     replay:       ROUTER  asked: empty, first sequence; answered: empty, sequence, payload for each that is kept, and at
                           last sequence −1 with an empty payload
 
-A payload is ``[timestamp, [event, …], data-parallel rank]``, an event a map. Block hashes are those of the engine, which
-are equal for equal tokens in every engine with the same block size.
+A payload is ``[timestamp, [event, …], data-parallel rank]``, an event a map. Block hashes are equal for equal tokens in
+every engine with the same block size.
 """
 
 from __future__ import annotations
@@ -86,10 +86,6 @@ class KvEvents:
             self._removed(change.key[1] if isinstance(change.key, tuple) else change.key)
         else:
             self._stored(change.served, change.place)
-
-    def clear(self) -> None:
-        """Take note that everything has left the cache."""
-        self._pending.append({"type": "AllBlocksCleared"})
 
     def _removed(self, block: Any) -> None:
         last = self._pending[-1] if self._pending else None

@@ -1,4 +1,4 @@
-"""vLLM's metric page of a simulated engine: what is counted, and the families that it is shown as.
+"""vLLM's metric page of a simulated engine: which families there are, and what they are called.
 
 Names, labels, help and buckets are those of vLLM 0.32 (``new``), or those of its first engine where they differ
 (``old``). Seconds are real ones: what a client would measure.
@@ -6,36 +6,22 @@ Names, labels, help and buckets are those of vLLM 0.32 (``new``), or those of it
 
 from __future__ import annotations
 
+import math
 import time
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from inferencesched_enginesim.driver import Driver, Sequence
+from inferencesched.sim import Engine
 from inferencesched_enginesim.spec import ServerSpec
+from inferencesched_enginesim.tally import Histogram, Tally
 
-__all__ = ["CONTENT_TYPE", "Metrics"]
+__all__ = ["CONTENT_TYPE", "MetricPage"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_TTFT = (
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
-    640.0, 2560.0,
-)  # fmt: skip
-_TPOT = (
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
-)  # fmt: skip
-_REQUEST = (
-    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
-    1920.0, 7680.0,
-)  # fmt: skip
-_TOKENS = tuple(float(digit * 10**power) for power in range(6) for digit in (1, 2, 5))
-_REASONS = ("stop", "length", "abort", "error", "repetition")
 _ADAPTER_SETS = 16  # label sets of lora_requests_info that stay on the page; vLLM keeps all
 _OLD_NAMES = {
     "kv_cache_usage_perc": "gpu_cache_usage_perc",
@@ -45,139 +31,87 @@ _OLD_NAMES = {
 }
 
 
-class _Histogram:
-    """Counts per bucket; cheap to add to, cumulated when it is shown."""
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def add(self, value: float, times: int = 1) -> None:
-        self._counts[bisect_left(self._bounds, value)] += times
-        self._sum += value * times
-
-    def shown(self) -> tuple[list[tuple[str, float]], float]:
-        names = [*map(str, self._bounds), "+Inf"]
-        return list(zip(names, map(float, accumulate(self._counts)), strict=True)), self._sum
-
-
-class Metrics(Collector):
-    """Counts what happens in one server, and shows it.
+class MetricPage(Collector):
+    """Shows an engine and a tally as vLLM would.
 
     Args:
         spec: the server.
-        driver: its engine, once it is there.
+        engine: its engine.
+        tally: what it has counted.
         unix: seconds since 1970.
     """
 
-    def __init__(self, spec: ServerSpec, unix: Callable[[], float] = time.time) -> None:
-        self.driver: Driver | None = None
-        self.rejected = 0  # for want of room in the queue
-        self._spec = spec
+    def __init__(
+        self, spec: ServerSpec, engine: Engine, tally: Tally, *, unix: Callable[[], float] = time.time
+    ) -> None:
+        self._engine = engine
+        self._tally = tally
         self._unix = unix
-        self._totals: Counter[str] = Counter()
-        self._ended: Counter[str] = Counter(dict.fromkeys(_REASONS, 0))
-        self._adapter_sets: dict[tuple[str, str], float] = {("", ""): unix()} if spec.engine.max_adapters else {}
-        self._histograms = {
-            "time_to_first_token_seconds": (_Histogram(_TTFT), "Histogram of time to first token in seconds."),
-            "inter_token_latency_seconds": (_Histogram(_TPOT), "Histogram of inter-token latency in seconds."),
-            "request_time_per_output_token_seconds": (
-                _Histogram(_TPOT), "Histogram of time_per_output_token_seconds per request.",
-            ),
-            "e2e_request_latency_seconds": (_Histogram(_REQUEST), "Histogram of e2e request latency in seconds."),
-            "request_queue_time_seconds": (_Histogram(_REQUEST), "Histogram of time spent in WAITING phase for request."),
-            "request_inference_time_seconds": (
-                _Histogram(_REQUEST), "Histogram of time spent in RUNNING phase for request.",
-            ),
-            "request_prefill_time_seconds": (
-                _Histogram(_REQUEST), "Histogram of time spent in PREFILL phase for request.",
-            ),
-            "request_decode_time_seconds": (_Histogram(_REQUEST), "Histogram of time spent in DECODE phase for request."),
-            "request_prompt_tokens": (_Histogram(_TOKENS), "Number of prefill tokens processed."),
-            "request_generation_tokens": (_Histogram(_TOKENS), "Number of generation tokens processed."),
-        }  # fmt: skip
+        self._model = spec.model
+        self._is_old = spec.metrics_dialect == "old"
+        self._labels = ("model_name",) if self._is_old else ("engine", "model_name")
+        self._values = (spec.model,) if self._is_old else ("0", spec.model)
+        self._adapter_sets: dict[tuple[str, ...], float] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
-        self._page: bytes | None = None
-
-    # --- counting --------------------------------------------------------------------------------------------------
-
-    def first_token(self, sequence: Sequence) -> None:
-        """Count a prompt that is computed."""
-        assert sequence.first_token is not None
-        self._totals["prompt"] += sequence.request.prompt_tokens
-        self._totals["cached"] += sequence.cached_tokens
-        self._add("time_to_first_token_seconds", self._real(sequence.first_token - sequence.arrived))
-
-    def finished(self, sequence: Sequence) -> None:
-        """Count an answer that is complete: each token but the first with the answer's mean time."""
-        assert sequence.finished is not None
-        assert sequence.first_token is not None
-        admitted, tokens = sequence.served.admitted, sequence.request.output_tokens
-        decoding = self._real(sequence.finished - sequence.first_token)
-        if tokens > 1:
-            self._add("inter_token_latency_seconds", decoding / (tokens - 1), tokens - 1)
-            self._add("request_time_per_output_token_seconds", decoding / (tokens - 1))
-        self._add("e2e_request_latency_seconds", self._real(sequence.finished - sequence.arrived))
-        self._add("request_queue_time_seconds", self._real(admitted - sequence.arrived))
-        self._add("request_inference_time_seconds", self._real(sequence.finished - admitted))
-        self._add("request_prefill_time_seconds", self._real(sequence.first_token - admitted))
-        self._add("request_decode_time_seconds", decoding)
-        self._add("request_prompt_tokens", sequence.request.prompt_tokens)
-        self._add("request_generation_tokens", tokens)
-        self._ended[sequence.finish_reason] += 1
-        self._totals["generated"] += tokens
-
-    def aborted(self, sequence: Sequence) -> None:
-        """Count an answer for which nobody waits any more."""
-        self._ended["abort"] += 1
-        self._totals["generated"] += sequence.generated
+        self._text: bytes | None = None
 
     def changed(self) -> None:
-        """Know that the page has to be made anew."""
-        self._page = None
+        """Know that the text has to be made anew."""
+        self._text = None
 
-    def _add(self, name: str, value: float, times: int = 1) -> None:
-        self._histograms[name][0].add(value, times)
-
-    def _real(self, seconds: float) -> float:
-        return seconds / self._running().clock.rate
-
-    def _running(self) -> Driver:
-        assert self.driver is not None, "the driver is set before there is anything to count"
-        return self.driver
-
-    # --- showing ---------------------------------------------------------------------------------------------------
-
-    def page(self) -> bytes:
+    def text(self) -> bytes:
         """Return the page in Prometheus' text format."""
-        if self._page is None:
-            self._page = generate_latest(self._registry)
-        return self._page
+        if self._text is None:
+            self._text = generate_latest(self._registry)
+        return self._text
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family, as prometheus_client asks for them."""
-        engine = self._running().engine
+        engine, tally = self._engine, self._tally
         yield self._gauge("num_requests_running", "Number of requests in model execution batches.", len(engine.running))
         yield self._gauge("num_requests_waiting", "Number of requests waiting to be processed.", len(engine.waiting))
         usage = engine.cache.utilization
         yield self._gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", usage)
         yield from self._counters()
-        yield from map(self._histogram, self._histograms)
-        if self._spec.engine.max_adapters:
+        for name, histogram, text in (
+            ("time_to_first_token_seconds", tally.ttft, "Histogram of time to first token in seconds."),
+            ("inter_token_latency_seconds", tally.inter_token, "Histogram of inter-token latency in seconds."),
+            (
+                "request_time_per_output_token_seconds",
+                tally.tpot,
+                "Histogram of time_per_output_token_seconds per request.",
+            ),
+            ("e2e_request_latency_seconds", tally.e2e, "Histogram of e2e request latency in seconds."),
+            ("request_queue_time_seconds", tally.queue, "Histogram of time spent in WAITING phase for request."),
+            (
+                "request_inference_time_seconds",
+                tally.inference,
+                "Histogram of time spent in RUNNING phase for request.",
+            ),
+            ("request_prefill_time_seconds", tally.prefill, "Histogram of time spent in PREFILL phase for request."),
+            ("request_decode_time_seconds", tally.decode, "Histogram of time spent in DECODE phase for request."),
+            ("request_prompt_tokens", tally.prompt_lengths, "Number of prefill tokens processed."),
+            ("request_generation_tokens", tally.answer_lengths, "Number of generation tokens processed."),
+        ):
+            yield self._histogram(name, histogram, text)
+        if engine.spec.max_adapters:
             yield self._adapters()
         yield self._cache_config()
 
     def _counters(self) -> Iterator[Metric]:
-        totals, engine = self._totals, self._running().engine
-        generated = totals["generated"] + sum(served.generated for served in engine.running)
+        tally, engine = self._tally, self._engine
+        generated = tally.generated_tokens + sum(served.generated for served in engine.running)
         for name, text, value in (
-            ("prefix_cache_queries", "Prefix cache queries, in terms of number of queried tokens.", totals["prompt"]),
-            ("prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.", totals["cached"]),
+            (
+                "prefix_cache_queries",
+                "Prefix cache queries, in terms of number of queried tokens.",
+                tally.prompt_tokens,
+            ),
+            ("prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.", tally.cached_tokens),
             ("num_preemptions", "Cumulative number of preemption from the engine.", engine.preemptions),
-            ("prompt_tokens", "Number of prefill tokens processed.", totals["prompt"]),
-            ("prompt_tokens_cached", "Number of cached prompt tokens (local + external).", totals["cached"]),
+            ("prompt_tokens", "Number of prefill tokens processed.", tally.prompt_tokens),
+            ("prompt_tokens_cached", "Number of cached prompt tokens (local + external).", tally.cached_tokens),
             ("generation_tokens", "Number of generation tokens processed.", generated),
         ):
             counter = CounterMetricFamily(self._name(name), text, labels=self._labels)
@@ -185,12 +119,12 @@ class Metrics(Collector):
             yield counter
         text = "Count of successfully processed requests."
         success = CounterMetricFamily(self._name("request_success"), text, labels=(*self._labels, "finished_reason"))
-        for reason, count in self._ended.items():
+        for reason, count in tally.endings.items():
             success.add_metric((*self._values, reason), count)
         yield success
         text = "Number of admission attempts rejected by a queue limit, by reason."
         rejections = CounterMetricFamily("vllm:admission_rejections", text, labels=("model_name", "reason"))
-        rejections.add_metric((self._spec.model, "max_num_queued_reqs"), self.rejected)
+        rejections.add_metric((self._model, "max_num_queued_reqs"), tally.rejected)
         yield rejections
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
@@ -198,32 +132,30 @@ class Metrics(Collector):
         gauge.add_metric(self._values, value)
         return gauge
 
-    def _histogram(self, name: str) -> Metric:
-        histogram, text = self._histograms[name]
+    def _histogram(self, name: str, histogram: Histogram, text: str) -> Metric:
         family = HistogramMetricFamily(self._name(name), text, labels=self._labels)
-        buckets, total = histogram.shown()
-        family.add_metric(self._values, buckets, total)
+        family.add_metric(self._values, histogram.buckets(), histogram.sum)
         return family
 
     def _adapters(self) -> Metric:
         """The sets of adapters that were seen, each with when; the newest is the present one."""
-        engine = self._running().engine
+        engine = self._engine
         present = tuple(
             ",".join(sorted({s.request.adapter for s in those if s.request.adapter is not None}))
             for those in (engine.running, engine.waiting)
         )
-        self._adapter_sets.pop((present[0], present[1]), None)
-        self._adapter_sets[present[0], present[1]] = self._unix()
+        self._adapter_sets.pop(present, None)
+        self._adapter_sets[present] = self._unix()
         while len(self._adapter_sets) > _ADAPTER_SETS:
             del self._adapter_sets[next(iter(self._adapter_sets))]
         labels = ("max_lora", "running_lora_adapters", "waiting_lora_adapters")
         family = GaugeMetricFamily("vllm:lora_requests_info", "Running stats on lora requests.", labels=labels)
         for (running, waiting), seen in self._adapter_sets.items():
-            family.add_metric((str(self._spec.engine.max_adapters), running, waiting), seen)
+            family.add_metric((str(engine.spec.max_adapters), running, waiting), seen)
         return family
 
     def _cache_config(self) -> Metric:
-        engine = self._running().engine
+        engine = self._engine
         blocks = engine.cache.capacity
         facts = {
             "block_size": str(engine.block_tokens),
@@ -232,7 +164,7 @@ class Metrics(Collector):
             "engine": "0",
             "gpu_memory_utilization": "0.92",
             "num_cpu_blocks": "None",
-            "num_gpu_blocks": str(int(blocks)) if blocks != float("inf") else "None",
+            "num_gpu_blocks": "None" if math.isinf(blocks) else str(int(blocks)),
             "num_gpu_blocks_override": "None",
             "prefix_caching_hash_algo": "xxhash",
         }
@@ -243,15 +175,3 @@ class Metrics(Collector):
 
     def _name(self, name: str) -> str:
         return "vllm:" + (_OLD_NAMES.get(name, name) if self._is_old else name)
-
-    @property
-    def _is_old(self) -> bool:
-        return self._spec.metrics_dialect == "old"
-
-    @property
-    def _labels(self) -> tuple[str, ...]:
-        return ("model_name",) if self._is_old else ("engine", "model_name")
-
-    @property
-    def _values(self) -> tuple[str, ...]:
-        return (self._spec.model,) if self._is_old else ("0", self._spec.model)

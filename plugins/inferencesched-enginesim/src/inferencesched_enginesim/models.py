@@ -16,7 +16,7 @@ from inferencesched_enginesim.web import Call, json_answer
 __all__ = ["detokenize_ids", "list_models", "load_adapter", "tokenize_text", "unload_adapter"]
 
 
-async def list_models(service: Service, call: Call) -> web.StreamResponse:
+async def list_models(service: Service, _: Call) -> web.StreamResponse:
     """Answer ``/v1/models``: the base model, and each adapter with its parent."""
     spec = service.spec
     cards = [_card(service, spec.model, spec.model, None)]
@@ -58,9 +58,8 @@ async def unload_adapter(service: Service, call: Call) -> web.StreamResponse:
     """Answer ``/v1/unload_lora_adapter``. Requests that use the adapter go on."""
     name = string(call.body, "lora_name")
     if service.adapters.pop(name, None) is None:
-        raise Problem(
-            f"The lora adapter '{name}' cannot be found.", status=404, kind="NotFoundError", param="lora_name"
-        )
+        message = f"The lora adapter '{name}' cannot be found."
+        raise Problem(message, status=404, kind="NotFoundError", param="lora_name")
     return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
 
 
@@ -72,7 +71,7 @@ async def tokenize_text(service: Service, call: Call) -> web.StreamResponse:
     return json_answer({"count": len(tokens), "max_model_len": service.spec.max_model_len, "tokens": tokens})
 
 
-async def detokenize_ids(service: Service, call: Call) -> web.StreamResponse:
+async def detokenize_ids(_: Service, call: Call) -> web.StreamResponse:
     """Answer ``/detokenize``."""
     tokens = call.body.get("tokens")
     if not isinstance(tokens, list) or not all(type(token) is int and 0 <= token < 1 << 32 for token in tokens):

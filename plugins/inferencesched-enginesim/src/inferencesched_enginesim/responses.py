@@ -121,7 +121,8 @@ class _Numbered:
 
 
 async def _stream(call: Call, job: Job, answer: _Answer) -> web.StreamResponse:
-    stream, event, said = EventStream(call), _Numbered(), []
+    stream, event = EventStream(call), _Numbered()
+    said: list[str] = []
     place = {"item_id": answer.item, "output_index": 0, "content_index": 0}
     await stream.open()
     await stream.send(

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import attrs
-import orjson
 from aiohttp import web
 
-from inferencesched_enginesim import anthropic, embeddings, models, openai, responses
-from inferencesched_enginesim.faults import Fault, Faults
+from inferencesched_enginesim import anthropic, control, embeddings, models, openai, responses
+from inferencesched_enginesim.faults import Faults
 from inferencesched_enginesim.kv_events import KvEvents
 from inferencesched_enginesim.log import RequestLog
 from inferencesched_enginesim.metrics import CONTENT_TYPE
-from inferencesched_enginesim.problems import BadRequest, openai_error
 from inferencesched_enginesim.service import Service
 from inferencesched_enginesim.spec import ServerSpec
 from inferencesched_enginesim.web import Handler, echo_request_id, json_answer, route
@@ -165,15 +162,8 @@ class EngineServer:
         for path, handler in _POSTS.items():
             router.add_post(path, route(service, handler))
         router.add_get("/v1/models", route(service, models.list_models))
-        for path in ("/health", "/ping"):
-            router.add_get(path, _ok)
-        router.add_get("/version", _version)
         router.add_get("/metrics", self._metrics)
-        router.add_get("/sim/requests", self._at(_requests))
-        router.add_delete("/sim/requests", self._at(_clear_requests))
-        router.add_get("/sim/faults", self._at(_list_faults))
-        router.add_post("/sim/faults", self._at(_add_faults))
-        router.add_delete("/sim/faults", self._at(_reset_faults))
+        control.add_routes(router, self.spec.name, lambda: {name: peer.service for name, peer in self.peers.items()})
         return application
 
     # --- faults of the server as a whole ---------------------------------------------------------------------------
@@ -184,7 +174,7 @@ class EngineServer:
         if not faults.active("stale-metrics"):
             self._frozen_page = None
         elif self._frozen_page is None:
-            self._frozen_page = service.metrics.page()
+            self._frozen_page = service.page.text()
         if faults.active("refuse"):
             self._stop_listening()
             self._reset_connections()
@@ -201,67 +191,5 @@ class EngineServer:
     async def _metrics(self, request: web.Request) -> web.Response:
         if self.faults.active("no-metrics"):
             return json_answer({"detail": "Not Found"}, 404)
-        page = self.service.metrics.page() if self._frozen_page is None else self._frozen_page
+        page = self.service.page.text() if self._frozen_page is None else self._frozen_page
         return web.Response(body=page, headers={"content-type": CONTENT_TYPE})
-
-    # --- /sim ------------------------------------------------------------------------------------------------------
-
-    def _at(
-        self, handler: Callable[[EngineServer, web.Request], Awaitable[web.StreamResponse]]
-    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """Return a handler for this server, or for the one in the same process that ``?engine=NAME`` names."""
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            name = request.query.get("engine", self.spec.name)
-            try:
-                if name not in self.peers:
-                    raise BadRequest(f"there is no engine '{name}' here; there are {', '.join(self.peers)}")
-                return await handler(self.peers[name], request)
-            except BadRequest as problem:
-                return json_answer(openai_error(problem), problem.status)
-
-        return handle
-
-
-async def _ok(request: web.Request) -> web.Response:
-    return web.Response()
-
-
-async def _version(request: web.Request) -> web.Response:
-    return json_answer({"version": "0.32.0+enginesim"})
-
-
-async def _requests(server: EngineServer, request: web.Request) -> web.StreamResponse:
-    return json_answer(server.log.to_dict())
-
-
-async def _clear_requests(server: EngineServer, request: web.Request) -> web.StreamResponse:
-    server.log.clear()
-    return json_answer(server.log.to_dict())
-
-
-async def _list_faults(server: EngineServer, request: web.Request) -> web.StreamResponse:
-    return json_answer({"faults": [attrs.asdict(fault) for fault in server.faults.active()]})
-
-
-async def _reset_faults(server: EngineServer, request: web.Request) -> web.StreamResponse:
-    server.faults.reset()
-    return json_answer({"faults": []})
-
-
-async def _add_faults(server: EngineServer, request: web.Request) -> web.StreamResponse:
-    """Add the fault in the body, or each of a list. The answer is sent before they are in force."""
-    try:
-        given: Any = orjson.loads(await request.read())
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is no JSON: {error.msg}") from None
-    fields = given if isinstance(given, list) else [given]
-    if not all(isinstance(one, dict) for one in fields):
-        raise BadRequest("a fault is a JSON object")
-    faults = [Fault.from_json(one) for one in fields]
-    response = json_answer({"faults": [attrs.asdict(fault) for fault in faults]})
-    await response.prepare(request)
-    await response.write_eof()
-    for fault in faults:
-        server.faults.add(fault)
-    return response

@@ -18,10 +18,11 @@ from inferencesched_enginesim.faults import Faults
 from inferencesched_enginesim.job import Job
 from inferencesched_enginesim.kv_events import KvEvents
 from inferencesched_enginesim.log import Received, RequestLog
-from inferencesched_enginesim.metrics import Metrics
+from inferencesched_enginesim.metrics import MetricPage
 from inferencesched_enginesim.problems import BadRequest, ModelNotFound, QueueFull
 from inferencesched_enginesim.prompts import Tokens, detokenize
 from inferencesched_enginesim.spec import ServerSpec
+from inferencesched_enginesim.tally import Tally
 from inferencesched_enginesim.text import Answer, Echo, Words
 
 __all__ = ["Asked", "Service"]
@@ -65,6 +66,8 @@ class Service:
         faults: what goes wrong on purpose.
         log: what was received lately.
         adapters: the loaded LoRA adapters, with the paths that they were loaded from.
+        driver: runs the engine.
+        page: its metrics.
         kv_events: where cache events go, once that is open.
     """
 
@@ -74,8 +77,9 @@ class Service:
         self.log = RequestLog(spec.remembered)
         self.adapters = {name: f"simulated/{name}" for name in spec.loras}
         self.created = int(time.time())
-        self.metrics = Metrics(spec)
         self.kv_events: KvEvents | None = None
+        self._tally = Tally()
+        self._ids = itertools.count()
         self.driver = Driver(
             spec.engine,
             block_tokens=spec.block_tokens,
@@ -84,8 +88,7 @@ class Service:
             listener=self,
             watch=None if spec.kv_events is None else self._cache_changed,
         )
-        self.metrics.driver = self.driver
-        self._ids = itertools.count()
+        self.page = MetricPage(spec, self.driver.engine, self._tally)
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -111,8 +114,8 @@ class Service:
         sequences = list(self._sequences(asked, adapter))
         waiting, running = self.spec.max_waiting, self.spec.engine.max_running
         if waiting is not None and self.driver.live + len(sequences) > running + waiting:
-            self.metrics.rejected += 1
-            self.metrics.changed()
+            self._tally.rejected += 1
+            self.page.changed()
             raise QueueFull
         return Job(self.driver, sequences, received)
 
@@ -169,23 +172,23 @@ class Service:
 
     def first_token(self, sequence: Sequence) -> None:
         """Count it."""
-        self.metrics.first_token(sequence)
+        self._tally.first_token(sequence, self.driver.clock.rate)
 
     def finished(self, sequence: Sequence) -> None:
         """Count it, and forget the prompt."""
-        self.metrics.finished(sequence)
+        self._tally.finished(sequence, self.driver.clock.rate)
         if self.kv_events is not None:
             self.kv_events.forget(sequence.request.id)
 
     def aborted(self, sequence: Sequence) -> None:
         """Count it, and forget the prompt."""
-        self.metrics.aborted(sequence)
+        self._tally.aborted(sequence)
         if self.kv_events is not None:
             self.kv_events.forget(sequence.request.id)
 
     def stepped(self) -> None:
         """Publish what has changed."""
-        self.metrics.changed()
+        self.page.changed()
         if self.kv_events is not None:
             self.kv_events.publish()
 

@@ -8,22 +8,23 @@ import attrs
 
 __all__ = ["Answer", "Echo", "Words"]
 
-# As many as a prime, so that every stride below visits all of them. Nothing that JSON would have to escape.
-_WORDS = tuple(
-    " " + word
-    for word in (
-        "a able about after again all an and answer any are as ask at be begin block by cache can cold come do each end "
-        "every few find first for from give good has here hold in into is it keep last line long make many more new "
-        "next not now of on one or out part place queue read same"
-    ).split()
+_VOCABULARY = (
+    "a able about after again all an and answer any are as ask at be begin block by cache can cold come do each end "
+    "every few find first for from give good has here hold in into is it keep last line long make many more new next "
+    "not now of on one or out part place queue read same"
 )
+# As many as a prime, so that every stride below visits all of them. Nothing that JSON would have to escape.
+_WORDS = tuple(f" {word}" for word in _VOCABULARY.split())
 assert len(_WORDS) == 61
 
 
 class Answer(Protocol):
     """An answer that is there as a whole, however much of it will be generated."""
 
-    length: int
+    @property
+    def length(self) -> int:
+        """Tokens of the answer where nothing cuts it short."""
+        ...
 
     def piece(self, place: int) -> str:
         """Return the text of the token at `place`, from 0. Past the end it goes on somehow."""
@@ -39,7 +40,9 @@ class Words:
 
     def piece(self, place: int) -> str:
         """Return one word with a space before it."""
-        return _WORDS[(self.seed + place * (1 + self.seed // 61 % 60)) % 61]
+        count = len(_WORDS)
+        stride = 1 + self.seed // count % (count - 1)
+        return _WORDS[(self.seed + place * stride) % count]
 
 
 class Echo:

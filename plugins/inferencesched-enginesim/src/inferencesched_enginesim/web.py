@@ -198,8 +198,8 @@ async def _body(request: web.Request) -> Mapping[str, Any]:
 
 def _headers(request: web.Request) -> Mapping[str, str]:
     headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        name = name.lower()
+    for given, value in request.headers.items():
+        name = given.lower()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
