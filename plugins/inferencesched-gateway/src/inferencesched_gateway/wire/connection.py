@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
             data = bytes(self._buffer)
             self._buffer.clear()
             self._scanned = 0
-        elif data.startswith(b"\r\n"):
+        if data.startswith(b"\r\n"):
             data = _without_empty_lines(data)
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:

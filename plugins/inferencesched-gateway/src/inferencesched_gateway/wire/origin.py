@@ -10,7 +10,9 @@ import attrs
 
 __all__ = ["Origin"]
 
-_FORM = re.compile(r"(?:(https?)://)?(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/@\[\]?#]+)(?::(\d{1,5}))?/?", re.IGNORECASE)
+_FORM = re.compile(r"(?:(https?)://)?(\[[^\]]*:[^\]]*\]|[^:/@\[\]?#]+)(?::(\d{1,5}))?/?", re.IGNORECASE)
+_NAME = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_.\-]*[0-9A-Za-z_.])?")
+_AUTHORITY = re.compile(rb"[\x21-\x7e]+")
 _DEFAULT_PORTS = {False: 80, True: 443}
 
 
@@ -25,24 +27,36 @@ class Origin:
         authority: What is sent as ``Host``.
     """
 
-    host: str
-    port: int
+    host: str = attrs.field()
+    port: int = attrs.field()
     tls: bool = False
     authority: bytes = attrs.field(kw_only=True)
+
+    @host.validator
+    def _check_host(self, _: object, host: str) -> None:
+        # It is written into every request, so that what could be read as something else must not get here.
+        if not _is_literal(host) and not _NAME.fullmatch(host):
+            raise ValueError("the host of an origin must be a name or an IP address")
+
+    @port.validator
+    def _check_port(self, _: object, port: int) -> None:
+        if not 1 <= port <= 65535:
+            raise ValueError(f"port {port} is not in 1…65535")
 
     @authority.default
     def _authority(self) -> bytes:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (host if self.port == _DEFAULT_PORTS[self.tls] else f"{host}:{self.port}").encode("ascii")
 
+    @authority.validator
+    def _check_authority(self, _: object, authority: bytes) -> None:
+        if not _AUTHORITY.fullmatch(authority):
+            raise ValueError("the authority of an origin must be visible ASCII")
+
     @property
     def is_literal(self) -> bool:
         """Whether the host is an IP address, for which nobody has to be asked."""
-        try:
-            ipaddress.ip_address(self.host)
-        except ValueError:
-            return False
-        return True
+        return _is_literal(self.host)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -54,15 +68,24 @@ class Origin:
             ValueError: It is none of these, or has a path, a query or credentials.
         """
         match = _FORM.fullmatch(text.strip())
-        if match is None or not text.isascii():
-            raise ValueError(f"'{_without_credentials(text)}' is not an origin; write HOST:PORT or http://HOST:PORT")
-        scheme, host, port_text = match.groups()
+        if match is None:
+            raise _no_origin(text)
+        scheme, host, port = match.groups()
         tls = (scheme or "http").lower() == "https"
-        port = int(port_text) if port_text else _DEFAULT_PORTS[tls]
-        if not 1 <= port <= 65535:
-            raise ValueError(f"'{text}': a port is 1…65535")
-        return cls(host.strip("[]"), port, tls)
+        try:
+            return cls(host.strip("[]"), int(port) if port else _DEFAULT_PORTS[tls], tls)
+        except ValueError as error:
+            raise _no_origin(text) from error
 
 
-def _without_credentials(text: str) -> str:
-    return text.rpartition("@")[2]
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _no_origin(text: str) -> ValueError:
+    without_credentials = text.rpartition("@")[2]
+    return ValueError(f"'{without_credentials}' is not an origin; write HOST:PORT, http://HOST:PORT or https://HOST")
