@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import httpx
 import pytest
 
@@ -61,25 +63,77 @@ class Running:
 
         self.background.run(look())
 
+    def wait_for(self, condition: Callable[[], Any]) -> Any:
+        """Return what `condition` gives as soon as that is true."""
+        for _ in range(400):
+            if found := condition():
+                return found
+            time.sleep(0.025)
+        raise AssertionError("it did not come true in 10 s")
+
+    def wait_until_ready(self) -> None:
+        self.wait_for(lambda: self.http.get("/readyz").status_code == 200)
+
     def status(self) -> dict[str, Any]:
         return self.http.get("/-/status").raise_for_status().json()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def background() -> Iterator[Background]:
     made = Background()
     yield made
     made.close()
 
 
-@pytest.fixture
-def engines(background: Background) -> Callable[..., tuple[str, ...]]:
-    """Return a function that starts simulated engines and returns their URLs."""
+@attrs.frozen
+class Engine:
+    """A simulated engine, and what can be asked of the simulator."""
 
-    def start(count: int = 2, *options: str) -> tuple[str, ...]:
-        return background.enter(simulated_engines(count, "--speed", "1000", *options))
+    url: str
+    name: str = ""
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return what has been asked of it, the latest last; looking at its pages does not count."""
+        arrived = httpx.get(f"{self.url}/sim/requests").raise_for_status().json()["requests"]
+        return [request for request in arrived if request["method"] == "POST"]
+
+    def fail(self, kind: str, **fields: Any) -> None:
+        httpx.post(f"{self.url}/sim/faults", json={"kind": kind, **fields}).raise_for_status()
+
+    def mend(self, neighbour: "Engine | None" = None) -> None:
+        at = f"{neighbour.url}/sim/faults?engine={self.name}" if neighbour else f"{self.url}/sim/faults"
+        httpx.delete(at).raise_for_status()
+
+    def forget(self) -> None:
+        httpx.delete(f"{self.url}/sim/requests").raise_for_status()
+
+
+@pytest.fixture
+def engines(background: Background) -> Callable[..., list[Engine]]:
+    """Return a function that starts simulated engines."""
+
+    def start(count: int = 2, *options: str) -> list[Engine]:
+        addresses = background.enter(simulated_engines(count, "--speed", "1000", *options))
+        return [Engine(f"http://{address}", f"engine-{i}") for i, address in enumerate(addresses)]
 
     return start
+
+
+@pytest.fixture(scope="session")
+def shared_engines(background: Background) -> list[Engine]:
+    adapters = ("--lora", "english-bot", "--lora", "spanish-bot")
+    addresses = background.enter(simulated_engines(2, "--speed", "1000", *adapters))
+    return [Engine(f"http://{address}") for address in addresses]
+
+
+@pytest.fixture
+def fleet(shared_engines: list[Engine]) -> Iterator[list[Engine]]:
+    """Return two engines that others use too, one test at a time."""
+    for engine in shared_engines:
+        engine.forget()
+    yield shared_engines
+    for engine in shared_engines:
+        engine.mend()
 
 
 @pytest.fixture
@@ -88,18 +142,22 @@ def gateway(background: Background) -> Iterator[Callable[..., Running]]:
     running: list[Running] = []
 
     def start(
-        *files: Path, urls: tuple[str, ...] = (), settings: ServiceSettings | None = None, **options: Any
+        *files: Path, urls: Iterable[Engine | str] = (), settings: ServiceSettings | None = None, **options: Any
     ) -> Running:
-        settings = settings or ServiceSettings(port=0, gateway=TRUSTED, seed=1, reload_seconds=0.05, **options)
+        settings = settings or ServiceSettings(
+            **{"port": 0, "gateway": TRUSTED, "seed": 1, "reload_seconds": 0.05, **options}
+        )
+        given = tuple(each if isinstance(each, str) else each.url for each in urls)
 
         async def build() -> Service:
-            return Service(lambda: load(files, urls), settings, files=files)
+            return Service(lambda: load(files, given), settings, files=files)
 
         service = background.run(build())
-        background.enter(service)
+        background.run(service.__aenter__())
         running.append(Running(background, service))
         return running[-1]
 
     yield start
     for each in running:
         each.http.close()
+        background.run(each.service.__aexit__())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import cast
+from typing import Any
 
 from inferencesched import Config, Registry
 from inferencesched.interfaces import Source
@@ -62,4 +62,5 @@ def _with_models(sources: tuple[Source, ...]) -> tuple[Source, ...]:
     registry = Registry()
     if _MODELS not in registry or any(getattr(source, "type", "") == _MODELS for source in sources):
         return sources
-    return *sources, cast("Source", registry.create(_MODELS))
+    source: Any = registry.create(_MODELS)
+    return *sources, source.read_by([registry.create(name) for name in source.default_extractors])

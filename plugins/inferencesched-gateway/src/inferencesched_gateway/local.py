@@ -121,6 +121,7 @@ def _status_of(pool: Pool) -> dict[str, Any]:
     saturation = dispatcher.saturation
     return {
         "generation": scheduler.generation,
+        "placed": pool.placed,
         "queued": dispatcher.queued,
         "in_flight": dispatcher.in_flight,
         "leases": len(scheduler.ledger),

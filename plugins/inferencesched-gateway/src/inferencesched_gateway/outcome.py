@@ -20,6 +20,7 @@ class Outcome:
         pool: the pool's name; empty when no route matched.
         endpoint: where it ended up; empty when nowhere.
         model: as the client asked.
+        priority: that it had.
         status: that the client got; 499 when it left before there was one.
         result: ``success``, ``error``, ``cancelled`` or ``rejected``.
         duration: seconds from the whole request to the end of the answer.
@@ -34,6 +35,7 @@ class Outcome:
     pool: str
     endpoint: str
     model: str
+    priority: int
     status: int
     result: str
     duration: float

@@ -46,11 +46,15 @@ class Pool:
         name: ``namespace/name`` of the InferencePool it stands for.
         dispatcher: decides. Given to nobody else.
         clock: monotonic seconds; the `now` of every call.
+
+    Attributes:
+        placed: how many requests have got a place.
     """
 
     def __init__(self, name: str, dispatcher: Dispatcher, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = name
         self.dispatcher = dispatcher
+        self.placed = 0
         self._clock = clock
         self._guests: dict[Ticket, Guest] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -188,6 +192,7 @@ class Pool:
         try:
             match event:
                 case Assigned(decision=decision):
+                    self.placed += 1
                     guest.assigned(event.ticket, decision)
                 case Rejected(rejection=rejection):
                     guest.rejected(rejection)

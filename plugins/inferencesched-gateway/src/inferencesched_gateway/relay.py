@@ -363,6 +363,7 @@ class Relay:
             self._pool.name,
             "" if decision is None else decision.endpoint.name,
             self._plan.model or self._plan.request.model,
+            self._plan.request.priority,
             self._status,
             result,
             now - self._began,
