@@ -176,6 +176,8 @@ class Upstream(asyncio.Protocol):
             self._fail(f"{'no address' if self._resolving else 'no connection'}: {error}")
         if self._transport is None:
             self._client.gone(self)
+        elif self._call is not None and self._call.paused:
+            self._transport.pause_reading()  # uvloop begins to read after connection_made, whatever was said there
 
     async def _addresses(self) -> list[str]:
         if self.origin.is_literal:
@@ -205,8 +207,6 @@ class Upstream(asyncio.Protocol):
         self._phase = _HEAD
         self._unsent = 0
         self._deadline(call, call.timeouts.head)
-        if call.paused:
-            transport.pause_reading()
         if len(call.body) <= _JOINED_BYTES:
             transport.write(call.head + call.body)
         else:
