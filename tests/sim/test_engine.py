@@ -6,7 +6,7 @@ import attrs
 import pytest
 from hypothesis import given, strategies as st
 
-from inferencesched.sim.engine import Engine, EngineEvent, EngineSpec, Served
+from inferencesched.sim.engine import CacheChange, Engine, EngineEvent, EngineSpec, Served
 from inferencesched.sim.hardware import ENGINES
 from inferencesched.sim.trace import Trace, TraceRequest
 from inferencesched.vocabulary import COLUMNS, SET_COLUMNS
@@ -326,3 +326,105 @@ def test_one_engine_of_a_thousand_blocks_hits_little(real_slice: Trace) -> None:
     events = play(Engine(spec, block_tokens=real_slice.block_tokens), *real_slice.requests)
 
     assert hit_ratio([event.served for event in events if event.kind == "finished"]) == pytest.approx(0.045, abs=0.005)
+
+
+def test_who_passes_tokens_on_is_told_when_the_next_one_comes() -> None:
+    """A run of decoding steps ends at 4.5; the first token of it is there at 2.5, cut or not."""
+    engine = Engine(PLAIN, block_tokens=10)
+    served = engine.submit(ask("a", 50, 4), now=0.0)
+    engine.advance(1.5)
+
+    assert (engine.next_time(), engine.next_step_time()) == (4.5, 2.5)
+
+    engine.advance(2.5)
+    assert served.generated == 2
+    assert (engine.next_time(), engine.next_step_time()) == (4.5, 3.5)
+    engine.advance(4.5)
+    assert engine.next_step_time() is None
+
+
+def test_an_aborted_sequence_gives_its_place_and_blocks_to_the_next() -> None:
+    """The step under way lasts as long as it would have; then the one that waited is admitted."""
+    engine = Engine(attrs.evolve(PLAIN, max_running=1), block_tokens=10)
+    first = engine.submit(ask("a", 50, 100), now=0.0)
+    second = engine.submit(ask("b", 50, 1), now=0.0)
+    engine.advance(2.0)
+
+    engine.abort(first)
+
+    assert (engine.cache.held, engine.running) == (0, [])
+    assert told(engine.advance(10.0)) == [("b", "first_token", 4.0), ("b", "finished", 4.0)]
+    assert second.admitted == 2.5
+    assert engine.next_time() is None
+
+
+def test_an_abort_in_mid_prompt_leaves_the_others_alone() -> None:
+    """Two prompts share a step; the one that goes produces nothing, the other what it would have."""
+    engine = Engine(PLAIN, block_tokens=10)
+    engine.submit(ask("warm", 10, 1), now=0.0)
+    first, _ = engine.submit(ask("a", 30, 2), now=0.5), engine.submit(ask("b", 30, 2), now=0.5)
+    engine.advance(1.2)  # in the step that computes both
+
+    engine.abort(first)
+
+    assert told(engine.advance(10.0)) == [("b", "first_token", 2.7), ("b", "finished", 3.7)]
+
+
+def test_a_request_that_waits_can_be_aborted_and_one_that_has_gone_cannot() -> None:
+    engine = Engine(attrs.evolve(PLAIN, max_running=1), block_tokens=10)
+    first, second = (engine.submit(ask(name, 50, 2), now=0.0) for name in "ab")
+
+    engine.abort(second)
+
+    assert told(engine.advance(10.0)) == [("a", "first_token", 1.5), ("a", "finished", 2.5)]
+    for gone in (first, second):
+        with pytest.raises(ValueError, match="not in"):
+            engine.abort(gone)
+
+
+def test_aborting_the_head_that_found_no_room_lets_the_next_one_in() -> None:
+    """Ten blocks: a takes six, b wants six and is stuck, c wants two."""
+    engine = Engine(attrs.evolve(PLAIN, cache_tokens=100, step_tokens=1000), block_tokens=10)
+    engine.submit(ask("a", 55, 5), now=0.0)
+    stuck, third = engine.submit(ask("b", 55, 1), now=0.1), engine.submit(ask("c", 15, 1), now=0.2)
+    engine.advance(2.0)
+    assert third.matched_blocks == -1
+
+    engine.abort(stuck)
+    engine.advance(2.6)
+
+    assert third.matched_blocks == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 60), st.integers(1, 30)), max_size=30), st.data())
+def test_whoever_aborts_whatever_nothing_stays_held(asked: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    """And what the engine says of its cache is what is in it."""
+    known: set[object] = set()
+
+    def watch(change: CacheChange) -> None:
+        if change.served is None:
+            known.remove(change.key)
+        else:
+            assert change.key not in known
+            assert change.served.keys[change.place] == change.key
+            known.add(change.key)
+
+    engine = Engine(attrs.evolve(PLAIN, max_running=8, cache_tokens=120), block_tokens=10, watch=watch)
+    live: list[Served] = []
+    now = 0.0
+    for number, (group, prompt_tokens, output_tokens) in enumerate(asked):
+        blocks = tuple(group * 100 + place for place in range(prompt_tokens // 10))
+        now += data.draw(st.floats(0.0, 3.0))
+        done = {event.served for event in engine.advance(now) if event.kind == "finished"}
+        live = [served for served in live if served not in done]
+        live.append(engine.submit(TraceRequest(f"r{number}", 0.0, prompt_tokens, output_tokens, blocks), now=now))
+        if data.draw(st.booleans()):
+            engine.abort(live.pop(data.draw(st.integers(0, len(live) - 1))))
+    while (time := engine.next_time()) is not None:
+        engine.advance(time)
+
+    assert engine.cache.held == 0
+    assert engine.running == []
+    assert not engine.waiting
+    assert len(known) == engine.cache.idle
+    assert all(engine.cache.match([key]) for key in known)
