@@ -57,7 +57,7 @@ class Subscriber:
         with self._context.socket(zmq.DEALER) as socket:
             socket.connect(self.server.kv_events.replay_address)
             await socket.send_multipart([b"", first.to_bytes(8, "big")])
-            batches = []
+            batches: list[tuple[int, Any]] = []
             while True:
                 empty, sequence, payload = await asyncio.wait_for(socket.recv_multipart(), 5)
                 assert empty == b""
@@ -122,7 +122,7 @@ def test_evicted_blocks_are_told_the_deepest_first() -> None:
         async with subscribed(SMALL) as subscriber:
             await subscriber.ask(list(range(16)))
             (stored,) = await subscriber.next()
-            await subscriber.ask(list(range(100, 112)))
+            await subscriber.ask(list(range(100, 116)))
             removed, added = await subscriber.next()
             assert removed["type"] == "BlockRemoved"
             assert removed["block_hashes"] == [stored["block_hashes"][3], stored["block_hashes"][2]]
@@ -153,8 +153,8 @@ def test_events_tell_exactly_what_is_in_the_cache() -> None:
             known: set[int] = set()
             for turn in range(30):
                 await subscriber.ask([turn * 7 % 5] * 4 + [turn % 3] * 4 + [turn % 2] * 4)
-            for batch in [(await subscriber.replay(0))[number] for number in range(len(await subscriber.replay(0)))]:
-                for event in batch[1][1]:
+            for _, (_, events, _) in await subscriber.replay(0):
+                for event in events:
                     hashes = set(event["block_hashes"])
                     if event["type"] == "BlockStored":
                         assert not hashes & known

@@ -8,7 +8,7 @@ import aiohttp
 import attrs
 from inferencesched_enginesim import INSTANT, EngineServer, ServerSpec
 
-STREAMS, TOKENS = 1000, 20
+STREAMS, TOKENS = 1000, 8
 
 
 def test_m10_a_thousand_concurrent_streams_are_all_answered() -> None:

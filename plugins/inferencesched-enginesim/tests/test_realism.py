@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import random
 from pathlib import Path
 
 import aiohttp
 import attrs
 import pytest
-from inferencesched_enginesim import EngineFleet, ServerSpec
+from inferencesched_enginesim import EngineFleet, EngineServer, ServerSpec
 
 from inferencesched.sim import (
     CHAT,
@@ -35,6 +37,15 @@ def simulated(trace: Trace, engines: int) -> Result:
     return replay(trace, fleet, lambda rng: build_scheduler(POLICIES["round-robin"], rng=rng))
 
 
+async def submitted(server: EngineServer, before: int, task: asyncio.Task[int]) -> None:
+    """Wait until the engine has one request more, so that it has them in the trace's order; not until it is done."""
+    while not task.done():
+        if server.log.total > before and server.log.last.prompt_tokens:
+            return
+        await asyncio.sleep(0.001)
+    task.result()
+
+
 async def real(trace: Trace, where: list[str], *, speed: float) -> tuple[list[int], list[int]]:
     """Blocks hit by each request, and prompt tokens that each engine computed."""
     names = sorted(set(where))
@@ -46,18 +57,18 @@ async def real(trace: Trace, where: list[str], *, speed: float) -> tuple[list[in
 
         async def ask(name: str, prompt: list[int], output_tokens: int) -> int:
             body = {"model": specs[0].model, "prompt": prompt, "max_tokens": output_tokens, "ignore_eos": True}
-            async with session.post(f"{fleet[name].url}/v1/completions", json=body) as answer:
+            content = io.BytesIO(json.dumps(body).encode())  # a large body as bytes would be warned of
+            async with session.post(f"{fleet[name].url}/v1/completions", data=content) as answer:
                 usage = (await answer.json())["usage"]
             assert usage["completion_tokens"] == output_tokens
             return int(usage["prompt_tokens_details"]["cached_tokens"])
 
         tasks: list[asyncio.Task[int]] = []
         for request, name in zip(trace.requests, where, strict=True):
-            received = fleet[name].log.total
+            before = fleet[name].log.total
             prompt = trace.prompt(request).tolist()
             tasks.append(asyncio.create_task(ask(name, prompt, request.output_tokens)))
-            while fleet[name].log.total == received:  # noqa: ASYNC110 -- arrived in the trace's order, not finished
-                await asyncio.sleep(0)
+            await submitted(fleet[name], before, tasks[-1])
         cached = await asyncio.gather(*tasks)
         return (
             [tokens // trace.block_tokens for tokens in cached],

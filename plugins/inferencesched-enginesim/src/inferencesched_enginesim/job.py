@@ -62,6 +62,7 @@ class Job:
         for sequence in self.sequences:
             sequence.wake = self._bell.set
             self._driver.submit(sequence)
+        self._received.prompt_tokens = self.usage.prompt_tokens
         return self
 
     def __exit__(
@@ -70,7 +71,6 @@ class Job:
         for sequence in self.sequences:
             self._driver.abort(sequence)
         usage, first = self.usage, self.sequences[0]
-        self._received.prompt_tokens = usage.prompt_tokens
         self._received.cached_tokens = usage.cached_tokens
         self._received.output_tokens = usage.output_tokens
         if first.first_token is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -58,8 +58,17 @@ class RequestLog:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Received]:
         return iter(tuple(self._kept))
+
+    @property
+    def last(self) -> Received:
+        """The newest one.
+
+        Raises:
+            IndexError: none is kept.
+        """
+        return self._kept[-1]
 
     def add(self, received: Received) -> None:
         """Remember one more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -55,9 +56,11 @@ class EngineServer:
         self.port = spec.port
         self._service: Service | None = None
         self._runner: web.AppRunner | None = None
+        self._socket: socket.socket | None = None
         self._listener: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._mending: asyncio.TimerHandle | None = None  # for when the next fault is over
         self._frozen_page: bytes | None = None
-        self._opening: asyncio.Task[None] | None = None
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -73,7 +76,8 @@ class EngineServer:
         self._runner = web.AppRunner(self._application(service), access_log=None, handler_cancellation=True)
         await self._runner.setup()
         try:
-            await self._listen()
+            self._bind()
+            await self._accept()
             if self.spec.kv_events is not None:
                 service.kv_events = KvEvents(
                     self.spec.host,
@@ -90,8 +94,8 @@ class EngineServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Reset every connection, and free the ports."""
-        if self._opening is not None:
-            self._opening.cancel()
+        if self._mending is not None:
+            self._mending.cancel()
         self._stop_listening()
         assert self._runner is not None
         self._reset_connections()
@@ -133,19 +137,30 @@ class EngineServer:
 
     # --- listening -------------------------------------------------------------------------------------------------
 
-    async def _listen(self) -> None:
+    def _bind(self) -> None:
+        """Take the port: from here on connections wait, and are not refused."""
+        family = socket.AF_INET6 if ":" in self.spec.host else socket.AF_INET
+        self._socket = socket.create_server((self.spec.host, self.port), family=family, backlog=_BACKLOG)
+        self.port = self._socket.getsockname()[1]
+
+    async def _accept(self) -> None:
+        """Take the connections that wait, and all that come."""
         assert self._runner is not None
         assert self._runner.server is not None
+        assert self._socket is not None
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            self._runner.server, self.spec.host, self.port, backlog=_BACKLOG, reuse_address=True
-        )
-        self.port = self._listener.sockets[0].getsockname()[1]
+        self._listener = await loop.create_server(self._runner.server, sock=self._socket, backlog=_BACKLOG)
 
     def _stop_listening(self) -> None:
+        if self._accepting is not None:
+            self._accepting.cancel()
+            self._accepting = None
         if self._listener is not None:
             self._listener.close()
-        self._listener = None
+            self._listener = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _reset_connections(self, *, but: asyncio.BaseTransport | None = None) -> None:
         assert self._runner is not None
@@ -178,15 +193,13 @@ class EngineServer:
         if faults.active("refuse"):
             self._stop_listening()
             self._reset_connections()
-        elif self._listener is None and self._opening is None:
-            self._opening = loop.create_task(self._listen_again())
+        elif self._socket is None:
+            self._bind()
+            self._accepting = loop.create_task(self._accept())
+        if self._mending is not None:
+            self._mending.cancel()
         ends = faults.next_end()
-        if ends is not None:
-            loop.call_at(ends, self._faults_changed)
-
-    async def _listen_again(self) -> None:
-        await self._listen()
-        self._opening = None
+        self._mending = None if ends is None else loop.call_at(ends, self._faults_changed)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         if self.faults.active("no-metrics"):
