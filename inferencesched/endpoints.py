@@ -377,8 +377,8 @@ class EndpointBatch:
             return self
         if self._origin is not None and not self._own:  # a selection of a selection: gather once
             parent, chosen = self._origin
-            return self._derive((parent, chosen[rows]), rows.size)
-        return self._derive((self, rows), rows.size)
+            return self._derive((parent, chosen[rows]), rows.size, {})
+        return self._derive((self, rows), rows.size, {})
 
     def take(self, rows: Iterable[int]) -> EndpointBatch:
         """Return the batch of the endpoints at the positions `rows`, in that order.
@@ -387,7 +387,7 @@ class EndpointBatch:
         ('c', 'a')
         """
         taken = np.fromiter(rows, np.intp)
-        return self._derive((self, taken), taken.size)
+        return self._derive((self, taken), taken.size, {})
 
     def with_columns(self, columns: Mapping[str, FloatArray]) -> EndpointBatch:
         """Return the same endpoints with per-request `columns` added (or shadowing those of the table).
@@ -395,9 +395,7 @@ class EndpointBatch:
         Raises:
             ValueError: a column is not float64 of shape (n,).
         """
-        extended = self._derive(self._origin, self._size)
-        extended._cache = self._cache.copy()
-        extended._own = self._own
+        extended = self._derive(self._origin, self._size, self._cache.copy(), self._own)
         extended._add(columns)
         return extended
 
@@ -407,10 +405,17 @@ class EndpointBatch:
         for name, values in columns.items():
             if values.shape != shape or values.dtype != _FLOAT64:
                 raise ValueError(f"column '{name}' is {values.dtype} of shape {values.shape}, not float64 {shape}")
-            cache[name] = readonly(values.view())
+            view = cache[name] = values.view()
+            view.setflags(False)  # type: ignore[call-arg] # as `readonly`, without the call
         self._own += (*columns,)
 
-    def _derive(self, origin: tuple[EndpointBatch, NDArray[np.intp]] | None, size: int) -> EndpointBatch:
+    def _derive(
+        self,
+        origin: tuple[EndpointBatch, NDArray[np.intp]] | None,
+        size: int,
+        cache: dict[str, FloatArray],
+        own: tuple[str, ...] = (),
+    ) -> EndpointBatch:
         derived = EndpointBatch.__new__(EndpointBatch)
         derived._membership = self._membership
         derived._columns = self._columns
@@ -418,8 +423,8 @@ class EndpointBatch:
         derived._max_age = self._max_age
         derived._origin = origin
         derived._size = size
-        derived._cache = {}
-        derived._own = ()
+        derived._cache = cache
+        derived._own = own
         derived.now = self.now
         return derived
 

@@ -101,7 +101,7 @@ class Named:
     ) -> tuple[int, ...]:
         """Return the picker's positions, checked."""
         picked = tuple(map(int, self.plugin.pick(request, endpoints, totals, n, rng)))
-        if not picked or len(set(picked)) != len(picked) or min(picked) < 0 or max(picked) >= len(endpoints):
+        if not picked or len(set(picked)) != len(picked) or min(picked) < 0 or max(picked) >= len(totals):
             raise self.broken(f"pick() must return distinct positions in 0…{len(endpoints) - 1}, got {picked}")
         return picked
 

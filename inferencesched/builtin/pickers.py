@@ -58,8 +58,9 @@ class MaxScorePicker:
     ) -> Sequence[int]:
         """Return the best positions. O(picks × endpoints)."""
         picked = [among_the_best(totals, rng)]
-        wanted = min(max(n, self.max_num_of_endpoints), len(totals))
+        wanted = max(n, self.max_num_of_endpoints)
         if wanted > 1:
+            wanted = min(wanted, len(totals))
             left = totals.copy()
             while len(picked) < wanted:
                 left[picked[-1]] = -np.inf

@@ -156,16 +156,16 @@ class PrefixKeys:
         if key is None:
             if not 0 <= index < self._count:
                 raise IndexError(f"block {index} of {self._count}")
-            key = self._known[index] = self._digest((index + 1) * self._width)
+            end = (index + 1) * self._width
+            if end <= _DIRECT:
+                key = xxhash.xxh3_64_intdigest(self._content[:end], self._seed)
+            else:
+                key = self._state_at(end).intdigest()
+            self._known[index] = key
         return key
 
-    def _digest(self, end: int) -> int:
-        """Hash the first `end` bytes, going on from the deepest saved state that is not beyond them."""
-        if end <= _DIRECT:
-            return xxhash.xxh3_64_intdigest(self._content[:end], self._seed)
-        return self._state_at(end).intdigest()
-
     def _state_at(self, end: int) -> xxhash.xxh3_64:
+        """Hash the first `end` bytes, going on from the deepest saved state that is not beyond them."""
         states = self._states
         while states and states[-1][0] > end:
             states.pop()

@@ -175,14 +175,15 @@ class PrefixIndex:
 
         Complexity: O(path) and O(endpoints), vectorised; see `RadixTree.depths`.
         """
-        spans = self._tree.match(keys)
+        tree = self._tree
+        spans = tree.match(keys)
         self._lookups += 1
         self._looked_up += len(keys)
         if spans:
             self._hits += 1
             self._matched += spans[-1][0]
         slots = batch.static((self._token, self._generation), self._slots_of)
-        column: FloatArray = self._tree.spread(spans, unit)[slots]
+        column: FloatArray = tree.spread(spans, unit)[slots]
         return column
 
     def held(self, keys: Keys, endpoint: Endpoint) -> int:

@@ -90,14 +90,15 @@ class ApproxPrefixCacheProducer(Observer):
 
     def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
         """Return both columns. Complexity: O(nodes along the prompt) and O(endpoints), vectorised."""
-        if request.prompt is None or not all(request.media):
+        if request.prompt is None or (request.media and not all(request.media)):
             return {}
         if self.auto_tune:
             self._tune(endpoints)
         keys = self._keys(request)
         matched = self._index.column(keys, endpoints, unit=self._block)
-        for endpoint, trust in self._calibration.doubted.items():
-            matched[[each == endpoint for each in endpoints.endpoints]] *= trust
+        if doubted := self._calibration.doubted:
+            for endpoint, trust in doubted.items():
+                matched[[each == endpoint for each in endpoints.endpoints]] *= trust
         return {
             "prefix_matched_tokens": matched,
             "prefix_total_tokens": constant(len(keys) * self._block, len(matched)),
@@ -211,7 +212,7 @@ class ApproxPrefixCacheProducer(Observer):
         return keys
 
     def _learn(self, request: Request, endpoint: Endpoint) -> None:
-        if request.prompt is None or not all(request.media):
+        if request.prompt is None or (request.media and not all(request.media)):
             return
         self._index.insert(self._keys(request), endpoint)
 
