@@ -36,7 +36,7 @@ import attrs
 from bench.peers import vllm
 from bench.peers.environment import EnvironmentFailed
 from bench.peers.processes import NotUp, free_ports, running
-from bench.peers.routers import Router, Setting, routers
+from bench.peers.routers import Router, Setting, ours, routers
 from bench.peers.tau import Choose, Replayed, Session, replay, sessions
 
 DEFAULT_SESSIONS = Path(__file__).resolve().parent.parent.parent / "shared/data/tau-airline-sessions-0-69.jsonl.gz"
@@ -113,9 +113,32 @@ def contenders(fleet: Fleet, chosen_routers: list[Router]) -> dict[str, Callable
         "round robin, direct": lambda chosen: direct(round_robin(fleet.urls), chosen),
         "session affinity, direct": lambda chosen: direct(affinity(fleet.urls, chosen), chosen),
     }
-    for router in chosen_routers:
+    for router in (*chosen_routers, *ours_on(fleet)):
         known[f"{router.name}, {router.policy}"] = partial(through, fleet, router)
     return known
+
+
+def ours_on(fleet: Fleet) -> list[Router]:
+    """Return the gateway in its configurations: as it is, and listening to the engines' cache events."""
+    events = {"zmqEndpoint": f"tcp://127.0.0.1:{fleet.events_port}", "topicFilter": "kv@"}
+    weights = {"expected-work-scorer": 4, "kv-cache-utilization-scorer": 1}
+    configuration = {
+        "apiVersion": "llm-d.ai/v1alpha1",
+        "kind": "EndpointPickerConfig",
+        "plugins": [
+            {"type": "precise-prefix-cache-producer", "parameters": {"kvEventsConfig": events}},
+            *({"type": name} for name in weights),
+        ],
+        "schedulingProfiles": [
+            {
+                "name": "default",
+                "plugins": [{"pluginRef": name, "weight": weight} for name, weight in weights.items()],
+            }
+        ],
+    }
+    path = fleet.folder / "precise.yaml"
+    path.write_text(json.dumps(configuration))  # JSON is YAML
+    return [Router("ours", "default", ours()), Router("ours", "KV-cache events", ours("-f", path))]
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -213,6 +236,7 @@ def run(fleet: Fleet, groups: list[list[Session]], chosen_routers: list[Router],
     known = contenders(fleet, chosen_routers)
     outcomes: dict[str, list[Outcome]] = {name: [] for name in known}
     failed: dict[str, str] = {}
+    observe(fleet, known["round robin, direct"], groups[0])  # the engines' first requests are slower
     dice = random.Random(seed)
     for number, chosen in enumerate(groups):
         for name in dice.sample(sorted(known), len(known)):

@@ -74,13 +74,76 @@ class Router:
 # --- how each is started ----------------------------------------------------------------------------------------------
 
 
-def _ours(*options: str) -> Callable[[Setting], Start]:
+def ours(*options: str | Path) -> Callable[[Setting], Start]:
+    """Return what starts the gateway on nothing but its endpoints, or with more options."""
+
     def start(at: Setting) -> Start:
         program = Path(sys.executable).with_name("inferencesched")
         endpoints = [part for url in at.endpoints for part in ("--endpoint", url)]
         return Start((program, "serve", "--host", "127.0.0.1", "--port", str(at.port), *endpoints, *options))
 
     return start
+
+
+def ours_from_manifests(at: Setting) -> Start:
+    """Return it with everything on: a route by model, an objective, flow control, the scorers of upstream's default."""
+    pool = {"name": "bench"}
+    weights = {"queue-scorer": 2, "kv-cache-utilization-scorer": 2, "prefix-cache-scorer": 3}
+    hosts = [url.removeprefix("http://").split(":") for url in at.endpoints]
+    documents = [
+        {
+            "apiVersion": "llm-d.ai/v1alpha1",
+            "kind": "EndpointPickerConfig",
+            "featureGates": ["flowControl"],
+            "plugins": [{"type": name} for name in weights],
+            "schedulingProfiles": [
+                {"name": "default", "plugins": [{"pluginRef": name, "weight": n} for name, n in weights.items()]}
+            ],
+        },
+        {
+            "apiVersion": "inference.networking.k8s.io/v1",
+            "kind": "InferencePool",
+            "metadata": pool,
+            "spec": {"selector": {"matchLabels": {"app": "bench"}}, "targetPorts": [{"number": 8000}]},
+        },
+        {
+            "apiVersion": "llm-d.ai/v1alpha2",
+            "kind": "InferenceObjective",
+            "metadata": pool,
+            "spec": {"priority": 10, "poolRef": pool},
+        },
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": pool,
+            "spec": {
+                "rules": [
+                    {
+                        "matches": [{"headers": [{"name": "X-Gateway-Model-Name", "value": at.model}]}],
+                        "filters": [
+                            {
+                                "type": "RequestHeaderModifier",
+                                "requestHeaderModifier": {
+                                    "set": [{"name": "x-llm-d-inference-objective", "value": "bench"}]
+                                },
+                            }
+                        ],
+                        "backendRefs": [{"group": "inference.networking.k8s.io", "kind": "InferencePool", **pool}],
+                    }
+                ]
+            },
+        },
+        {
+            "endpoints": [
+                {"name": f"engine-{i}", "address": host, "port": port, "labels": {"app": "bench"}}
+                for i, (host, port) in enumerate(hosts)
+            ]
+        },
+    ]
+    path = at.folder / "manifests.yaml"
+    path.write_text("\n---\n".join(json.dumps(document) for document in documents))  # JSON is YAML
+    program = Path(sys.executable).with_name("inferencesched")
+    return Start((program, "serve", "--host", "127.0.0.1", "--port", str(at.port), "-f", path))
 
 
 def _aiohttp(at: Setting) -> Start:
@@ -202,7 +265,8 @@ def packaged(name: str, policy: str, start: Callable[[Setting], Start], version:
 def routers() -> dict[str, Router]:
     """Return all of them by name: ours, the references, the peers."""
     known = [
-        Router("ours", "default", _ours()),
+        Router("ours", "default", ours()),
+        Router("ours-manifests", "flow control", ours_from_manifests),
         Router("wire", "round robin", _wire),
         Router("nginx", "round robin", _nginx),
         Router("aiohttp", "round robin", _aiohttp),
