@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from inferencesched_enginesim import INSTANT, EngineFleet, EngineServer, Fault, Faults, ServerSpec
 from inferencesched_enginesim.problems import BadRequest
 
@@ -59,6 +60,15 @@ class Client:
 async def serving() -> AsyncIterator[Client]:
     async with EngineServer(SPEC) as server, aiohttp.ClientSession() as session:
         yield Client(server, session)
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Wait for what the sockets bring; fail after five seconds."""
+    for _ in range(500):
+        if reached():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to that")
 
 
 def served(scenario: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
@@ -136,7 +146,7 @@ def test_a_hanging_request_is_released_by_a_reset() -> None:
         async with serving() as client:
             await client.break_it({"kind": "hang", "count": 1})
             hanging = asyncio.create_task(client.ask())
-            await asyncio.sleep(0.05)
+            await until(lambda: not client.server.faults.active())
             assert (await client.ask())[0] == 200
             assert not hanging.done()
             await client.mend()
@@ -183,7 +193,8 @@ def test_a_slow_engine_takes_as_many_times_as_long() -> None:
     served(scenario)
 
 
-def test_an_engine_that_refuses_is_mended_through_its_neighbour() -> None:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_an_engine_that_refuses_is_mended_through_its_neighbour(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Open connections are reset, new ones refused; the port comes back."""
 
     async def run() -> None:
@@ -203,16 +214,18 @@ def test_an_engine_that_refuses_is_mended_through_its_neighbour() -> None:
             async with session.get(f"{neighbour.server.url}/sim/faults", params={"engine": "e7"}) as answer:
                 assert answer.status == 400
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
 
 
 def test_a_fault_of_some_seconds_is_over_by_itself() -> None:
     async def run() -> None:
         async with serving() as client:
-            await client.break_it({"kind": "refuse", "seconds": 0.2}, {"kind": "slow", "seconds": 0.1})
+            await client.break_it({"kind": "refuse", "seconds": 1.0}, {"kind": "slow", "seconds": 0.5})
             with pytest.raises(aiohttp.ClientConnectionError):
                 await client.ask()
-            await asyncio.sleep(0.5)
+            await until(lambda: not client.server.faults.active())
+            await asyncio.sleep(0.05)  # what is due at that time is called then
             assert (await client.ask())[0] == 200
             assert client.server.service.driver.clock.rate == 1.0
             assert client.server.faults.active() == []

@@ -73,7 +73,7 @@ async def subscribed(spec: ServerSpec = SPEC) -> AsyncIterator[Subscriber]:
     try:
         async with EngineServer(spec) as server, aiohttp.ClientSession() as session:
             subscriber = Subscriber(server, session, context)
-            await asyncio.sleep(0.2)  # a publisher does not wait for who is about to connect
+            await asyncio.sleep(0.5)  # a publisher does not wait for who is about to connect
             yield subscriber
     finally:
         context.destroy(linger=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 SPEC = ServerSpec(model="base", loras=("english", "spanish"), engine=attrs.evolve(INSTANT, max_adapters=1))
 SLOW = attrs.evolve(INSTANT, max_running=2, step_seconds=0.25, max_adapters=1)
+STANDSTILL = 1e-9  # the engine's rate while somebody looks
 
 # What a page of vLLM 0.32 under load has, and a scraper may want; captured from a real server.
 OF_TODAY = {
@@ -54,6 +55,15 @@ async def complete(server: EngineServer, session: aiohttp.ClientSession, **field
     async with session.post(f"{server.url}/v1/completions", json=body) as answer:
         assert answer.status == 200
         await answer.read()
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Wait for what the sockets bring; fail after five seconds."""
+    for _ in range(500):
+        if reached():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to that")
 
 
 def test_the_page_has_the_families_of_todays_vllm_and_its_labels() -> None:
@@ -130,12 +140,15 @@ def test_load_is_seen_while_it_lasts() -> None:
 
     async def run() -> None:
         async with EngineServer(attrs.evolve(SPEC, engine=SLOW)) as server, aiohttp.ClientSession() as session:
-            work = [asyncio.create_task(complete(server, session, prompt=[n] * 40)) for n in range(5)]
-            await asyncio.sleep(0.6)  # the first step admits one, the second one more
+            driver = server.service.driver
+            work = [asyncio.create_task(complete(server, session, prompt=[n] * 40, max_tokens=30)) for n in range(5)]
+            await until(lambda: (len(driver.engine.running), driver.live) == (2, 5))
+            driver.set_rate(STANDSTILL)
             page = await scrape(server, session)
             assert page.value("vllm:num_requests_running") == 2
             assert page.value("vllm:num_requests_waiting") == 3
             assert page.value("vllm:kv_cache_usage_perc") == pytest.approx(2 * 3 / ((1 << 22) // 16))
+            driver.set_rate(1000.0)
             await asyncio.gather(*work)
             page = await scrape(server, session)
             assert page.value("vllm:num_requests_running") == page.value("vllm:kv_cache_usage_perc") == 0
@@ -149,11 +162,14 @@ def test_adapters_run_wait_and_leave_older_series_behind() -> None:
     async def run() -> None:
         async with EngineServer(attrs.evolve(SPEC, engine=SLOW)) as server, aiohttp.ClientSession() as session:
             await scrape(server, session)
+            driver = server.service.driver
+            driver.set_rate(STANDSTILL)
             english = asyncio.create_task(complete(server, session, model="english"))
-            await asyncio.sleep(0.05)
+            await until(lambda: driver.live == 1)
             spanish = asyncio.create_task(complete(server, session, model="spanish"))
-            await asyncio.sleep(0.3)
+            await until(lambda: driver.live == 2)
             page = await scrape(server, session)
+            driver.set_rate(1000.0)
             await asyncio.gather(english, spanish)
             after = await scrape(server, session)
 

@@ -35,9 +35,6 @@ class EngineFleet:
     def __iter__(self) -> Iterator[EngineServer]:
         return iter(self._servers.values())
 
-    def __len__(self) -> int:
-        return len(self._servers)
-
     def __getitem__(self, name: str) -> EngineServer:
         return self._servers[name]
 

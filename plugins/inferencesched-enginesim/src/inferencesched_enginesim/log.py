@@ -55,9 +55,6 @@ class RequestLog:
         self.total = 0
         self._kept: deque[Received] = deque(maxlen=limit)
 
-    def __len__(self) -> int:
-        return len(self._kept)
-
     def __iter__(self) -> Iterator[Received]:
         return iter(tuple(self._kept))
 

@@ -46,7 +46,7 @@ class Histogram:
 
 
 class Tally:
-    """Everything that is counted. Times are simulated seconds until `rate` of them are one real second.
+    """Everything that is counted. Times are real seconds; `rate` is how many simulated ones go into one of them.
 
     Attributes:
         prompt_tokens, cached_tokens: of prompts that were computed, and of these what the cache had.
