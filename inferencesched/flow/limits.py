@@ -71,6 +71,7 @@ class PriorityHoldbackPolicy:
         return [self.max_ceiling - (place - places[0]) * slope for place in places]
 
 
+@attrs.define
 class SoftReflectiveCeilingPolicy:
     """Let lower bands through ever more rarely as the pool fills up.
 
@@ -82,8 +83,7 @@ class SoftReflectiveCeilingPolicy:
 
     type: ClassVar[str] = "soft-reflective-ceiling-policy"
 
-    def __init__(self) -> None:
-        self._looks = 0
+    _looks: int = attrs.field(default=0, init=False, eq=False, repr=False)
 
     def ceilings(self, saturation: float, priorities: Sequence[int], /) -> Sequence[float]:
         """Return the ceilings, highest band first."""

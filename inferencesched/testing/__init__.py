@@ -17,7 +17,9 @@ from inferencesched.testing.builders import make_batch, make_request
 from inferencesched.testing.clauses import Clause, Contract, Result, Violation
 from inferencesched.testing.clock import VirtualClock
 from inferencesched.testing.contracts import CONTRACTS
+from inferencesched.testing.detectors import check_detector
 from inferencesched.testing.filters import check_filter
+from inferencesched.testing.gating import check_tuning, check_usage_limit
 from inferencesched.testing.handlers import check_handler
 from inferencesched.testing.loop import VirtualLoop
 from inferencesched.testing.observers import check_observer
@@ -25,8 +27,10 @@ from inferencesched.testing.parametrize import parametrize_with_checks
 from inferencesched.testing.pickers import check_picker
 from inferencesched.testing.producers import check_producer
 from inferencesched.testing.questions import check_annotator, check_decider, check_responder
+from inferencesched.testing.queueing import check_eviction_filter, check_eviction_ordering, check_ordering
 from inferencesched.testing.scenarios import Recorder, Scenario
 from inferencesched.testing.scorers import check_scorer
+from inferencesched.testing.turns import check_fairness
 
 __all__ = [
     "CONTRACTS",
@@ -40,13 +44,20 @@ __all__ = [
     "VirtualLoop",
     "check_annotator",
     "check_decider",
+    "check_detector",
+    "check_eviction_filter",
+    "check_eviction_ordering",
+    "check_fairness",
     "check_filter",
     "check_handler",
     "check_observer",
+    "check_ordering",
     "check_picker",
     "check_producer",
     "check_responder",
     "check_scorer",
+    "check_tuning",
+    "check_usage_limit",
     "make_batch",
     "make_request",
     "parametrize_with_checks",

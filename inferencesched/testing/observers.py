@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import attrs
-import numpy as np
 
 from inferencesched.interfaces import Observer, Stateful
 from inferencesched.testing.clauses import Contract, Result
+from inferencesched.testing.reach import reach
 from inferencesched.testing.stories import (
     LIVES,
     TUMULTS,
@@ -113,7 +110,7 @@ def _grows(observer: Observer, churn: Churn) -> str | None:
         for number in range(told, laps):
             for call in churn.story(number).calls:
                 call.make(listener)
-        size = _reach(listener)
+        size = reach(listener)
         if grown and size - before < _LEAK * (laps - told):
             return None
         told, before = laps, size
@@ -143,17 +140,3 @@ def _not_plain(value: Any, path: str) -> Iterator[str]:
             yield from _not_plain(item, f"{path}[{number}]")
     elif not isinstance(value, str | bytes | int | float | bool | None):
         yield f"{path} is a {type(value).__name__}"
-
-
-def _reach(root: object) -> int:
-    """Return the bytes of everything that an object leads to, code aside."""
-    seen: set[int] = set()
-    todo, size = [root], 0
-    while todo:
-        each = todo.pop()
-        if id(each) in seen or isinstance(each, type | ModuleType | FunctionType | BuiltinFunctionType):
-            continue
-        seen.add(id(each))
-        size += each.nbytes if isinstance(each, np.ndarray) else sys.getsizeof(each)
-        todo.extend(gc.get_referents(each))
-    return size

@@ -4,7 +4,33 @@ A suite that has never failed proves nothing. `WRONG` is what the checks are che
 the mistakes that are easy to make.
 """
 
-from inferencesched.testing.wrong import filters, handlers, observers, pickers, producers, questions, scorers
+from inferencesched.testing.wrong import (
+    detectors,
+    filters,
+    gating,
+    handlers,
+    observers,
+    pickers,
+    producers,
+    questions,
+    queueing,
+    scorers,
+    turns,
+)
 from inferencesched.testing.wrong.enlisted import WRONG, Wrong
 
-__all__ = ["WRONG", "Wrong", "filters", "handlers", "observers", "pickers", "producers", "questions", "scorers"]
+__all__ = [
+    "WRONG",
+    "Wrong",
+    "detectors",
+    "filters",
+    "gating",
+    "handlers",
+    "observers",
+    "pickers",
+    "producers",
+    "questions",
+    "queueing",
+    "scorers",
+    "turns",
+]
