@@ -7,7 +7,7 @@ the signature.
 
 One verb per role: an annotator *annotates*, a producer *produces*, a filter *keeps*, a scorer *scores*, a picker
 *picks*, a profile handler *chooses* profiles and *concludes*, a decider *disaggregates*; a source is *opened*, an
-extractor *extracts*; an observer is *told*, in the past tense.
+extractor *extracts*, a parser *claims*; an observer is *told*, in the past tense.
 
 What holds for all of them:
 
@@ -58,6 +58,7 @@ __all__ = [
     "FlowTuning",
     "Observer",
     "OrderingPolicy",
+    "Parser",
     "Picker",
     "Producer",
     "ProfileHandler",
@@ -472,6 +473,21 @@ class Extractor(Protocol):
         ...
 
 
+@runtime_checkable
+class Parser(Protocol):
+    """Says which calls of clients are understood (upstream: Parser).
+
+    Has effect where ``requestHandler.parsers`` names it; `Config.operations` puts those of a configuration together.
+    """
+
+    def claims(self) -> Sequence[Any]:
+        """Return what it understands, as values of `inferencesched.apis.Operation`; the longest suffix of a path wins.
+
+        None at all lets every path that nobody claims through as it is. Called when a configuration is put in force.
+        """
+        ...
+
+
 _METHOD_OF_ROLE = {
     "filter": "keep",
     "scorer": "score",
@@ -490,6 +506,7 @@ _METHOD_OF_ROLE = {
     "eviction-ordering-policy": "regret",
     "source": "open",
     "extractor": "extract",
+    "parser": "claims",
 }
 
 

@@ -36,6 +36,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "agent-identity": "inferencesched.builtin.session:AgentIdentity",
         "always-disagg-multimodal-decider": "inferencesched.builtin.disaggregation:AlwaysDisaggMultimodalDecider",
         "always-disagg-pd-decider": "inferencesched.builtin.disaggregation:AlwaysDisaggPdDecider",
+        "anthropic-parser": "inferencesched.apis.parsers:AnthropicParser",
         "approx-prefix-cache-producer": "inferencesched.prefix.producer:ApproxPrefixCacheProducer",
         "burst-prefix-cache-producer": "inferencesched.builtin.burst:BurstPrefixCacheProducer",
         "by-label": "inferencesched.builtin.filters:ByLabel",
@@ -66,7 +67,9 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "mm-embeddings-cache-producer": "inferencesched.builtin.multimodal:MmEmbeddingsCacheProducer",
         "mm-embeddings-cache-scorer": "inferencesched.builtin.multimodal:MmEmbeddingsCacheScorer",
         "no-hit-lru-scorer": "inferencesched.builtin.cold:NoHitLruScorer",
+        "openai-parser": "inferencesched.apis.parsers:OpenAIParser",
         "outlier-ejection-filter": "inferencesched.builtin.health:OutlierEjectionFilter",
+        "passthrough-parser": "inferencesched.apis.parsers:PassthroughParser",
         "pd-profile-handler": "inferencesched.builtin.disaggregation:PdProfileHandler",
         "power-of-two-choices-picker": "inferencesched.builtin.pickers:PowerOfTwoChoicesPicker",
         "precise-prefix-cache-producer": "inferencesched.prefix.precise:PrecisePrefixCacheProducer",
@@ -86,6 +89,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "session-affinity-filter": "inferencesched.builtin.session:SessionAffinityFilter",
         "session-affinity-scorer": "inferencesched.builtin.session:SessionAffinityScorer",
         "session-id-producer": "inferencesched.builtin.session:SessionIdProducer",
+        "sglanghttp-parser": "inferencesched.apis.parsers:SglangHttpParser",
         "sheddable-eviction-filter": "inferencesched.flow.eviction:SheddableEvictionFilter",
         "single-profile-handler": "inferencesched.builtin.handlers:SingleProfileHandler",
         "slo-deadline-ordering-policy": "inferencesched.flow.ordering:SloDeadlineOrderingPolicy",
@@ -99,6 +103,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "topology-extractor": "inferencesched.builtin.topology:TopologyExtractor",
         "utilization-detector": "inferencesched.flow.detectors:UtilizationDetector",
         "utilization-filter": "inferencesched.builtin.filters:UtilizationFilter",
+        "vllmhttp-parser": "inferencesched.apis.parsers:VllmHttpParser",
         "weighted-random-picker": "inferencesched.builtin.pickers:WeightedRandomPicker",
     }
 )
@@ -137,7 +142,6 @@ REFUSED: Mapping[str, str] = MappingProxyType(
 
 NOT_YET: Mapping[str, str] = MappingProxyType(
     {
-        "anthropic-parser": "parser",
         "core-metrics-extractor": "extractor",
         "dcgm-data-source": "data-source",
         "dcgm-extractor": "extractor",
@@ -152,17 +156,13 @@ NOT_YET: Mapping[str, str] = MappingProxyType(
         "metrics-data-source": "data-source",
         "models-data-extractor": "extractor",
         "models-data-source": "data-source",
-        "openai-parser": "parser",
         "p2p-source-producer": "producer",
-        "passthrough-parser": "parser",
         "predicted-latency-producer": "producer",
         "probabilistic-admitter": "admitter",
         "request-attribute-reporter": "response-processor",
-        "sglanghttp-parser": "parser",
         "slo-headroom-tier-filter": "filter",
         "vertexai-parser": "parser",
         "vllmgrpc-parser": "parser",
-        "vllmhttp-parser": "parser",
     }
 )
 """Types of the Endpoint Picker that nothing implements here yet → their role. A configuration may declare them and is

@@ -11,8 +11,10 @@ from typing import Any
 
 import attrs
 
+from inferencesched.apis import Operations
 from inferencesched.config.flow import admission, settings
 from inferencesched.config.gates import read_gates
+from inferencesched.config.parsers import note_idle, operations_of
 from inferencesched.config.plugins import Declared, build_plugins
 from inferencesched.config.producers import add_producers, check_producer_names
 from inferencesched.config.profiles import choose_handler, gather, make_profiles
@@ -102,6 +104,11 @@ class Config:
         plugins = {named.name: named.plugin for named in scheduler.plugins}
         return sources_of(self.data_layer, plugins, self._declared.types, self._registry)
 
+    def operations(self) -> Operations:
+        """Return which calls of clients are understood, and whether others are passed through: what its parsers say."""
+        plugins = {name: named.plugin for name, named in self.plugins.items()}
+        return operations_of(self.request_handler, plugins, self._registry)
+
     def apply_to(self, scheduler: Scheduler, *, now: float) -> int:
         """Put this configuration in force in a running scheduler, and return the new generation.
 
@@ -128,6 +135,7 @@ def assemble(spec: PickerConfig, registry: Registry, problems: list[Problem], wa
     add_producers(declared, registry, problems)
     check_producer_names(spec.plugins, declared, problems)
     check_references(spec, declared, problems)
+    note_idle(spec.request_handler or RequestHandler(), declared, warnings)
     profiles = make_profiles(members, declared.of_role("producer"), problems)
     return Config(
         profiles,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from inferencesched.config.plugins import Declared
-from inferencesched.config.schema import DataLayer, FlowControl, PickerConfig, RequestHandler
+from inferencesched.config.schema import DEFAULT_PARSERS, DataLayer, FlowControl, PickerConfig, RequestHandler
 from inferencesched.errors import Problem, near_miss
 from inferencesched.interfaces import roles_of
 from inferencesched.registry import NOT_YET
@@ -17,6 +17,8 @@ _ALWAYS_THERE = {
     "global-strict-fairness-policy",
     "static-usage-limit-policy",
     "utilization-detector",
+    *DEFAULT_PARSERS,
+    "sglanghttp-parser",
     *(name for name, role in NOT_YET.items() if role == "parser"),
 }
 """Types that may be referred to by name without being declared."""
@@ -24,7 +26,7 @@ _ALWAYS_THERE = {
 _PLAIN = {"scorer", "picker", "profile-handler", "decider"}
 """Who has these roles and no other has no business outside a profile."""
 
-_OF_THE_QUEUE = {"fairness-policy", "ordering-policy", "saturation-detector", "usage-limit-policy"}
+_TOLD = {"fairness-policy", "ordering-policy", "parser", "saturation-detector", "usage-limit-policy"}
 """Roles that can be told from what a plugin implements."""
 
 _Wanted = Iterator[tuple[str, str | None, str]]
@@ -50,17 +52,19 @@ def check_references(config: PickerConfig, declared: Declared, problems: list[Pr
 def _misfit(name: str, role: str, declared: Declared) -> str:
     """Return what the plugin is if it cannot take the role, else an empty string.
 
-    The roles of the queue can be looked for. The others have no contract yet, so only what is surely something else is
-    told. An extractor may be anything besides, and upstream's detectors are filters too.
+    Some roles can be looked for. The others have no contract yet, so only what is surely something else is told. An
+    extractor may be anything besides, and upstream's detectors are filters too.
     """
     if name in declared.idle:
         own = NOT_YET[declared.idle[name].type]
         return "" if own == role or (own, role) == ("producer", "extractor") else own
     if role == "extractor":
         return ""
-    roles = roles_of(declared.built[name].plugin) if name in declared.built else ()
-    if role in _OF_THE_QUEUE:
-        return "" if role in roles or not roles else " and ".join(roles)
+    if name not in declared.built:
+        return ""
+    roles = roles_of(declared.built[name].plugin)
+    if role in _TOLD:
+        return "" if role in roles else " and ".join(roles) or "plugin of no role"
     return " and ".join(roles) if roles and set(roles) <= _PLAIN else ""
 
 
