@@ -133,6 +133,43 @@ async def connected(listener: Listener, speaking: Engine) -> None:
     await listener.until(lambda: listener.columns()[1] > 0, nudge=speaking.publish)
 
 
+def test_a_source_that_is_opened_follows_the_fleet_without_being_told(lab: Any) -> None:
+    """As a host does that finds it among `Config.sources`: no observer, no endpoint before it is opened."""
+
+    async def scenario() -> None:
+        async with engine() as speaking:
+            listener = Listener(pod_discovery_config=discovery(speaking.port))
+            fleet, source = lab.fleet(), KvEventsSource(listener.producer)
+            async with source.open(fleet):
+                endpoint = fleet.add("a", "http://127.0.0.1:8000")
+                listener.batch = fleet.batch()
+                listener.producer.endpoint_added(endpoint, now=0.0)
+                await connected(listener, speaking)
+                await speaking.publish(stored(0, 8))
+                await listener.until(lambda: listener.columns()[0] == 32)
+
+                fleet.remove_endpoint("a")
+                await listener.until(lambda: not source._tasks)
+
+    asyncio.run(scenario())
+
+
+def test_an_address_that_cannot_be_is_told_once_and_stops_nobody(lab: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with engine() as speaking:
+            listener = Listener(pod_discovery_config=discovery(speaking.port))
+            fleet, source = lab.fleet(), KvEventsSource(listener.producer)
+            fleet.add("wrong", "no host:8000")
+            listener.producer.endpoint_added(fleet.table["wrong"], now=0.0)
+            async with source.open(fleet):
+                endpoint = fleet.add("a", "127.0.0.1:8000")
+                listener.producer.endpoint_added(endpoint, now=0.0)
+                await listener.until(lambda: endpoint in source._tasks)
+        assert [message.split(":")[1] for message in caplog.messages] == [" no events of wrong"]
+
+    asyncio.run(scenario())
+
+
 def test_events_reach_the_producer() -> None:
     async def scenario() -> None:
         async with engine() as speaking:
