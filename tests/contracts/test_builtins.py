@@ -48,11 +48,7 @@ def test_a_built_in_keeps_its_contracts(check: Any) -> None:
     check()
 
 
-OF_THE_QUEUE = {"fairness-policy", "flow-tuning", "ordering-policy", "saturation-detector", "usage-limit-policy"}
-"""Roles that are about waiting requests and not about endpoints: tests/flow has their properties."""
-
-
 @pytest.mark.parametrize("name", sorted(set(BUILT_IN) - ROLELESS))
 def test_a_built_in_takes_a_role_that_is_checked(name: str) -> None:
     """A parser claims what tests/apis reads."""
-    assert set(Registry().type(name).roles) & (CONTRACTS.keys() | OF_THE_QUEUE | {"parser"})
+    assert set(Registry().type(name).roles) & (CONTRACTS.keys() | {"parser"})
