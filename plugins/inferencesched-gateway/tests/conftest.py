@@ -10,11 +10,13 @@ from typing import Any
 
 import attrs
 import httpx
+import orjson
 import pytest
 
 from inferencesched_gateway import Service, ServiceSettings, load
 from inferencesched_gateway.engines import simulated_engines
 from inferencesched_gateway.gateway import GatewaySettings
+from inferencesched_gateway.wire import Exchange, Server
 
 TRUSTED = GatewaySettings(trusted=("127.0.0.0/8",))
 
@@ -106,6 +108,65 @@ class Engine:
 
     def forget(self) -> None:
         httpx.delete(f"{self.url}/sim/requests").raise_for_status()
+
+
+class HandEngine:
+    """An engine that answers when it is told to: for what must not depend on who is quicker."""
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self._server = Server(self._take)
+        self.waiting: list[Exchange] = []
+        self.seen: list[dict[str, Any]] = []
+        background.run(self._server.start("127.0.0.1", 0))
+        self.port = self._server.port
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def _take(self, exchange: Exchange) -> None:
+        if exchange.method == "POST":
+            headers = {name.decode(): value.decode() for name, value in exchange.headers}
+            self.seen.append({"path": exchange.path, "headers": headers, "body": exchange.body})
+            self.waiting.append(exchange)
+        else:
+            exchange.respond(404, [])
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def tell(self, what: Callable[[Exchange], Any]) -> None:
+        """Do something with the request that has waited longest, in its loop."""
+
+        async def do() -> None:
+            what(self.waiting.pop(0))
+
+        self._background.run(do())
+
+    def answer(
+        self, body: dict[str, Any] | bytes = b'{"choices":[]}', status: int = 200, kind: str = "application/json"
+    ) -> None:
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        self.tell(lambda exchange: exchange.respond(status, [(b"content-type", kind.encode())], content))
+
+    def close(self) -> None:
+        async def stop() -> None:
+            self._server.stop_accepting()
+            self._server.abort_all()
+
+        self._background.run(stop())
+
+
+@pytest.fixture
+def hand_engine(background: Background) -> Iterator[Callable[[], HandEngine]]:
+    """Return a function that starts an engine which answers when it is told to."""
+    made: list[HandEngine] = []
+
+    def start() -> HandEngine:
+        made.append(HandEngine(background))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
 
 
 @pytest.fixture

@@ -107,17 +107,19 @@ def test_a_model_without_a_route_is_not_found(canary: Any) -> None:
 
 def test_requests_concentrate_where_their_adapter_is(engines: Start, gateway: Start, tmp_path: Path) -> None:
     """L4: with what vLLM's own labels say, which name an adapter while some request needs it."""
-    adapters = ("--lora", "english-bot", "--lora", "spanish-bot", "--max-loras", "1", "--speed", "10")
+    adapters = ("--lora", "english-bot", "--lora", "spanish-bot", "--max-loras", "2", "--speed", "1")
     endless = ("--answer-tokens", "100000")
     fleet = engines(4, "--model", "llm-base", *adapters, *endless)
     listed = [(f"gpu-{i}", engine.url, {"app": "llm-base"}) for i, engine in enumerate(fleet)]
     busy = ["english-bot", "english-bot", "spanish-bot", "spanish-bot"]
 
+    pieces = []  # a response ends with the iterator over it
     with contextlib.ExitStack() as streams:
         for engine, adapter in zip(fleet, busy, strict=True):
             body = {**chat(adapter, stream=True), "max_tokens": 100_000}
             answer = streams.enter_context(httpx.stream("POST", f"{engine.url}/v1/chat/completions", json=body))
-            next(answer.iter_raw())
+            pieces.append(answer.iter_raw())
+            next(pieces[-1])
             engine.forget()
         running = gateway(manifests("adapters", tmp_path, listed))
         running.wait_until_ready()
@@ -216,32 +218,37 @@ endpoints:
 """
 
 
-def test_what_is_below_zero_is_shed_first_while_the_rest_waits(engines: Start, gateway: Start, tmp_path: Path) -> None:
-    slow = engines(1, "--answer-tokens", "50")
-    slow[0].fail("slow", factor=10000.0)
+def test_what_is_below_zero_is_shed_first_while_the_rest_waits(
+    hand_engine: Start, gateway: Start, tmp_path: Path
+) -> None:
+    engine = hand_engine()
     file = tmp_path / "tight.yaml"
-    file.write_text(_filled(TIGHT, slow))
+    file.write_text(_filled(TIGHT, [engine]))
     running = gateway(file)
 
-    def ask(i: int) -> httpx.Response:
-        headers = {"x-llm-d-inference-objective": "batch"} if i % 2 else {}
-        body = {**chat(MODEL, f"number {i}"), "max_tokens": 20}
-        return httpx.post(f"{running.url}/v1/chat/completions", json=body, headers=headers, timeout=60.0)
+    def ask(objective: str) -> httpx.Response:
+        headers = {"x-llm-d-inference-objective": objective}
+        return httpx.post(f"{running.url}/v1/chat/completions", json=chat(MODEL), headers=headers, timeout=60.0)
+
+    def pool() -> dict[str, Any]:
+        return running.status()["pools"]["default/main"]
 
     with ThreadPoolExecutor(12) as threads:
-        first = [threads.submit(ask, 0) for _ in range(2)]
-        running.wait_for(lambda: running.status()["pools"]["default/main"]["in_flight"] == 2)
-        rest = [threads.submit(ask, i) for i in range(10)]
-        running.wait_for(lambda: running.status()["results"])  # four of five are refused at once
-        assert running.status()["pools"]["default/main"]["queued"] > 0
-        batch = [each.result() for i, each in enumerate(rest) if i % 2]
-        kept = [each.result() for i, each in enumerate(rest) if not i % 2] + [each.result() for each in first]
+        first = [threads.submit(ask, "chat") for _ in range(2)]
+        running.wait_for(lambda: len(engine) == 2)
+        chats = [threads.submit(ask, "chat") for _ in range(3)]
+        running.wait_for(lambda: pool()["queued"] == 3)
+        batch = [threads.submit(ask, "batch") for _ in range(4)]
+        running.wait_for(lambda: pool()["queued"] == 4 and running.status()["results"])
+        running.wait_for(lambda: running.status()["results"][0]["requests"] == 3)
+        for _ in range(6):
+            running.wait_for(lambda: len(engine))
+            engine.answer()
 
-    shed = [answer for answer in batch if answer.status_code == 429]
-    assert len(shed) == 4
-    assert {answer.status_code for answer in kept} == {200}
-    told = shed[0]
-    assert told.json()["error"]["type"] == "rate_limit_error"
-    assert told.headers["x-llm-d-request-dropped-reason"] == "rejected-saturated"
-    assert 1 <= int(told.headers["retry-after"]) <= 120
+    shed = [each.result() for each in batch if each.result().status_code != 200]
+    assert {each.result().status_code for each in first + chats} == {200}
+    assert [answer.status_code for answer in shed] == [429] * 3
+    assert shed[0].json()["error"]["type"] == "rate_limit_error"
+    assert shed[0].headers["x-llm-d-request-dropped-reason"] == "rejected-saturated"
+    assert 1 <= int(shed[0].headers["retry-after"]) <= 120
     running.audit()
