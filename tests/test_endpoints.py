@@ -287,3 +287,37 @@ class TableMachine(RuleBasedStateMachine):
 
 
 TestTableMachine = TableMachine.TestCase
+
+
+def test_further_columns_of_a_snapshot_are_like_columns_added_to_it() -> None:
+    """They are read-only, belong to that snapshot alone, and must fit."""
+    table = table_of("a", "b")
+    own = np.array([1.0, 2.0])
+
+    batch = table.snapshot(now=0.0, also={"mine": own})
+
+    assert batch["mine"].tolist() == table.snapshot(now=0.0).with_columns({"mine": own})["mine"].tolist() == [1.0, 2.0]
+    assert "mine" in batch
+    assert "mine" not in table.snapshot(now=0.0)
+    assert (batch["mine"].flags.writeable, own.flags.writeable) == (False, True)
+    with pytest.raises(ValueError, match=r"column 'mine' is float64 of shape \(1,\), not float64 \(2,\)"):
+        table.snapshot(now=0.0, also={"mine": own[:1]})
+
+
+def test_a_batch_knows_nothing_of_columns_added_to_another() -> None:
+    """Each producer gets what was there before it, also when it looks later."""
+    before = table_of("a").snapshot(now=0.0)
+    after = before.with_columns({"later": np.array([1.0])})
+
+    assert math.isnan(before["later"][0])
+    assert ("later" in before, "later" in after) == (False, True)
+
+
+def test_the_endpoints_of_a_table_are_one_object_until_somebody_comes_or_goes() -> None:
+    """Whoever keeps rows for them can tell by identity that they still hold."""
+    table = table_of("a", "b")
+    before = table.endpoints
+
+    assert table.endpoints is before is table.snapshot(now=0.0).endpoints
+    table.remove("a")
+    assert [endpoint.name for endpoint in table.endpoints] == ["b"]

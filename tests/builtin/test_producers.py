@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 from inferencesched import ConfigError, Decision, Profile, Registry, Request, Scheduler
 from inferencesched.testing import make_batch
@@ -96,6 +97,22 @@ def test_work_is_what_is_not_cached_and_the_output_if_counted(
     made = create("inflight-load-producer", parameters).produce(Request("r", max_output_tokens=limit), facts)
 
     assert made["uncached_request_tokens"] == pytest.approx([work], nan_ok=True)
+
+
+facts = st.one_of(st.just(UNKNOWN), st.integers(0, 5000).map(float))
+
+
+@given(st.lists(st.tuples(facts, facts, facts), min_size=1, max_size=6))
+def test_work_is_the_formula_whatever_is_unknown(rows: list[tuple[float, float, float]]) -> None:
+    """(total - matched) + max(0, prompt - total), and the prompt where a prefix column is unknown."""
+    prompt, matched, total = (list(each) for each in zip(*rows, strict=True))
+    columns = {"prompt_tokens": prompt, "prefix_matched_tokens": matched, "prefix_total_tokens": total}
+
+    work = create("inflight-load-producer").produce(Request("r"), make_batch(**columns))["uncached_request_tokens"]
+
+    for got, (p, m, t) in zip(work.tolist(), rows, strict=True):
+        wanted = max(t - m, 0.0) + max(p - t, 0.0) if not math.isnan(p + m + t) else p
+        assert got == wanted or (math.isnan(got) and math.isnan(wanted))
 
 
 def test_output_that_is_not_counted_is_not_estimated() -> None:

@@ -32,6 +32,7 @@ class TreeMachine(RuleBasedStateMachine):
         self.model = NaiveIndex()
         self.tree = RadixTree()
         self.seen: set[bytes] = set()
+        self.looked_up: list[tuple[bytes, PrefixKeys]] = []
 
     @initialize(segment=st.sampled_from([16, 32, 4096]), max_run=st.sampled_from([1, 2, 3, None]))
     def begin(self, segment: int, max_run: int | None) -> None:
@@ -59,6 +60,22 @@ class TreeMachine(RuleBasedStateMachine):
         self.seen.add(content)
         if len(content) <= self.model.capacities[slot]:
             assert new == absent
+
+    @rule(content=contents)
+    def look_up(self, content: bytes) -> None:
+        keys = keys_of(content)
+        self.tree.match(keys)
+        self.looked_up.append((content, keys))
+
+    @precondition(lambda self: self.model.held and self.looked_up)
+    @rule(which=st.integers(-3, -1), pick=st.integers(0, 4))
+    def insert_what_was_looked_up(self, which: int, pick: int) -> None:
+        """Whatever happened in between: the walk is taken over if it still holds, and no result shows it."""
+        content, keys = self.looked_up[max(which, -len(self.looked_up))]
+        slot = self.slot(pick)
+        self.tree.insert(keys, slot)
+        self.model.insert(content, slot)
+        self.seen.add(content)
 
     @precondition(lambda self: self.model.held)
     @rule(content=contents, pick=st.integers(0, 4))

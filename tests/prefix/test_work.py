@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from inferencesched.endpoints import Endpoint
+from inferencesched.prefix import radix
 from inferencesched.prefix.hashing import PrefixKeys
 from inferencesched.prefix.index import MEGABYTE, PrefixIndex
 from inferencesched.prefix.radix import RadixTree
@@ -149,6 +150,77 @@ def test_the_table_neither_pauses_nor_doubles() -> None:
         table.discard(row)
     table.check()
     assert [bool(table.find(column[row])) for row in range(1, 9)] == [False, True] * 4
+
+
+class CountedTree(RadixTree):
+    """Counts how often the bytes are counted."""
+
+    counts = 0
+
+    @property
+    def nbytes(self) -> int:
+        self.counts += 1
+        return super().nbytes
+
+
+def test_an_insertion_takes_over_the_walk_of_the_match_before_it() -> None:
+    """One visit of each node on the path for both, unless the tree has changed in between."""
+    dice = random.Random(9)
+    content, other = dice.randbytes(64 * 8), dice.randbytes(64 * 8)
+    tree = RadixTree()
+    slot, another = tree.open(), tree.open()
+    tree.insert(PrefixKeys(content, width=8), slot)
+    keys = PrefixKeys(content[:256] + other, width=8)
+    before = tree.visits
+    tree.match(keys)
+    tree.insert(keys, slot)
+    assert tree.visits - before == 1
+
+    tree.match(keys)
+    tree.insert(PrefixKeys(other, width=8), another)
+    before = tree.visits
+    tree.insert(keys, slot)
+    assert tree.visits - before == 2
+
+
+@pytest.mark.parametrize("segment_keys", [16, 64, 4096])
+def test_counting_the_bytes_now_and_then_decides_as_counting_them_every_time(
+    segment_keys: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trees with the same limit and the same prompts, far from it, near it and at it: the same blocks stay."""
+    contents = [bytes(random.Random(n % 400).choices(range(9), k=n % 60 + 1)) for n in range(3000)]
+    limit = RadixTree(segment_keys=segment_keys).nbytes + 4 * 9 * segment_keys + 60_000
+
+    def filled(steps: int) -> CountedTree:
+        monkeypatch.setattr(radix, "_STEPS", steps)
+        tree = CountedTree(max_bytes=limit, segment_keys=segment_keys)
+        slots = [tree.open() for _ in range(5)]
+        for number, content in enumerate(contents):
+            tree.insert(PrefixKeys(bytes((number % 7,)) + content, width=1), slots[number % 5])
+            assert super(CountedTree, tree).nbytes <= limit
+            if not number % 500:
+                tree.clear(slots[number // 500 % 5])
+        return tree
+
+    often, seldom = filled(1), filled(64)
+
+    assert (len(seldom), seldom.nodes, seldom.evicted_blocks) == (len(often), often.nodes, often.evicted_blocks)
+    for number, content in enumerate(contents):
+        keys = PrefixKeys(bytes((number % 7,)) + content, width=1)
+        assert seldom.match(keys) == often.match(keys)
+    seldom.check()
+
+
+def test_far_from_the_limit_the_bytes_are_counted_once_in_sixty_four_insertions() -> None:
+    """Counting touches thirty lists; what the next insertions can take at most is known beforehand."""
+    dice = random.Random(10)
+    tree = CountedTree(max_bytes=64 * MEGABYTE)
+    slot = tree.open()
+    tree.counts = 0
+    for _ in range(640):
+        tree.insert(keys(dice, 4), slot)
+
+    assert tree.counts <= 12
 
 
 def test_soak_two_hours_of_long_documents_stay_within_the_bound() -> None:
