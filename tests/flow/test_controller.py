@@ -1,16 +1,33 @@
 """The queue of a pool: limits to the request and to the byte, order between bands, and how long anybody waits."""
 
 import math
+import random
+import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from inferencesched import EndpointBatch, Request
-from inferencesched.flow import BandSettings, ConcurrencyDetector, FlowController, Saturation, Settings, Tuning, Waiting
+from inferencesched import Assigned, Dispatcher, EndpointBatch, Profile, Registry, Request, Scheduler
+from inferencesched.events import Ticket
+from inferencesched.flow import (
+    BandSettings,
+    ConcurrencyDetector,
+    FlowController,
+    GlobalStrictFairnessPolicy,
+    RoundRobinFairnessPolicy,
+    Saturation,
+    Settings,
+    TokenWeightedFairnessPolicy,
+    Tuning,
+    Waiting,
+)
 from inferencesched.flow.patience import Patience
 from inferencesched.flow.saturation import Gauge
+from inferencesched.interfaces import FairnessPolicy
 
 
 def pool(level: float) -> Saturation:
@@ -150,6 +167,82 @@ def test_the_cost_of_a_request_grows_with_the_logarithm_of_the_queue(queued: int
         pass
 
     assert Counted.comparisons / queued < 8 * math.log2(queued)
+
+
+def calls_to(work: Callable[[], object]) -> int:
+    """How many functions are called, Python's and C's."""
+    count = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def busy(queued: int, fairness: FairnessPolicy) -> tuple[Dispatcher, list[Ticket]]:
+    """A dispatcher with that many queued in 100 flows and 3 bands, and what fills the pool."""
+    band = BandSettings(max_requests=10**6, max_bytes=10**12, fairness=fairness)
+    settings = Settings(bands=dict.fromkeys((10, 0, -10), band), detector=ConcurrencyDetector(max_concurrency=4))
+    scheduler = Scheduler(Profile(picker=Registry().create("round-robin-picker")), rng=random.Random(1))
+    dispatcher = Dispatcher(scheduler, flow=settings)
+    for i in range(4):
+        dispatcher.add_endpoint(f"e{i}", now=-100.0)
+    for i in range(queued + 16):
+        dispatcher.submit(Request(f"r{i}", flow=f"f{i % 100}", priority=(10, 0, -10)[i % 3]), now=0.0)
+    running = []
+    while (event := dispatcher.next_event()) is not None:
+        running.append(event.ticket)
+    assert (dispatcher.queued, len(running)) == (queued, 16)
+    return dispatcher, running
+
+
+def turnover(dispatcher: Dispatcher, running: list[Ticket], rounds: int) -> None:
+    """One ends, the next is placed, another comes."""
+    for number in range(rounds):
+        dispatcher.finish(running.pop(0), now=1.0)
+        event = dispatcher.next_event()
+        assert isinstance(event, Assigned)
+        running.append(event.ticket)
+        assert dispatcher.next_event() is None
+        dispatcher.next_timer()
+        dispatcher.submit(Request(f"new-{number}", flow=f"f{number % 100}", priority=0), now=1.0)
+
+
+@pytest.mark.parametrize(
+    "fairness",
+    [GlobalStrictFairnessPolicy(), RoundRobinFairnessPolicy(), TokenWeightedFairnessPolicy()],
+    ids=lambda policy: policy.type,
+)
+def test_a_request_costs_as_many_calls_behind_twenty_thousand_as_behind_one(fairness: FairnessPolicy) -> None:
+    """End, place, ask for the timer, queue: within three calls of each other, and fewer than 380 of them."""
+    costs = []
+    for queued in (1_000, 20_000):
+        subject = busy(queued, fairness)
+        turnover(*subject, 20)
+        costs.append(calls_to(partial(turnover, *subject, 200)) / 200)
+
+    assert abs(costs[1] - costs[0]) < 3
+    assert max(costs) < 380
+
+
+def test_gaps_are_cleaned_up_before_they_are_most_of_a_queue() -> None:
+    """Ten thousand come and are cancelled behind one that stays, whose flow holds on to next to nothing."""
+    controller = controller_of()
+    controller.add(waiting(0), now=0.0)
+    for number in range(1, 10_000):
+        controller.add(newcomer := waiting(number), now=0.0)
+        controller.remove(newcomer)
+
+    (band,) = controller.bands
+    assert band.flows == {"f": 1}
+    assert len(band._flows["f"]._heap) < 32
 
 
 # --- time ---

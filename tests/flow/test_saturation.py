@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from inferencesched import Endpoint, EndpointBatch, EndpointTable, Request
+from inferencesched import Endpoint, EndpointBatch, EndpointTable, Lease, Request
 from inferencesched.flow import (
     CombinedDetector,
     ConcurrencyDetector,
@@ -19,6 +19,7 @@ from inferencesched.flow import (
 from inferencesched.flow.gates import Gates
 from inferencesched.flow.meter import Meter
 from inferencesched.flow.saturation import Gauge
+from inferencesched.ledger import Ledger
 
 NAN = math.nan
 
@@ -194,6 +195,46 @@ def test_a_reading_is_kept_while_nothing_changes() -> None:
         counting.read(lambda **_: loaded((1, 1)), now=0.0)
     assert counting.looks_total == 3
     assert counting.next_look() is None
+
+
+@given(
+    st.sampled_from(("requests", "tokens", "hybrid")),
+    st.integers(1, 12),
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 40), st.booleans()), max_size=40),
+)
+def test_a_reading_that_is_brought_up_to_date_equals_a_new_one(
+    mode: Any, size: int, staged: bool, steps: list[tuple[int, int, bool]]
+) -> None:
+    """To the last bit, after any placements and endings, in any pool: so a gate closes at the same request."""
+    roles = ("prefill", "decode", "encode", "both")
+    ledger, table, leases = Ledger(), EndpointTable(), list[Lease]()
+    for i in range(size):
+        labels = {"llm-d.ai/role": roles[i % len(roles)]} if staged else {}
+        ledger.add(table.add(f"e{i}", labels=labels, now=0.0))
+
+    def candidates(*, now: float) -> EndpointBatch:
+        batch = table.snapshot(now=now)
+        return batch.with_columns(ledger.columns(batch.endpoints))
+
+    detector = ConcurrencyDetector(max_concurrency=7, max_token_concurrency=1100, concurrency_mode=mode)
+    kept = Meter(detector, count=lambda endpoint: (ledger.requests(endpoint), ledger.tokens(endpoint)))
+    for place, tokens, ends in steps:
+        if ends and leases:
+            lease = leases.pop(place % len(leases))
+            ledger.release(lease)
+        else:
+            endpoint = table[f"e{place % size}"]
+            lease = ledger.reserve("r", endpoint, prefill_tokens=tokens * 10.0, output_tokens=tokens / 3, now=0.0)
+            leases.append(lease)
+        kept.load_changed(lease)
+        found, anew = kept.read(candidates, now=0.0), Gauge(detector).read(candidates(now=0.0))
+        assert found is not None
+        assert anew is not None
+        assert (found.level, dict(found.stages)) == (anew.level, dict(anew.stages))
+        assert found.load.tolist() == anew.load.tolist()
+
+    assert kept.looks_total <= 1
 
 
 # --- gates ---
