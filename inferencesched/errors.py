@@ -5,6 +5,7 @@
     ├─ PluginError                       the plugin author's: names the plugin and the distribution it came from
     │  └─ ContractError                  an answer of the wrong shape, a NaN, a score outside [0, 1]
     ├─ LifecycleError (RuntimeError)     the host's: a call that the order of calls forbids
+    ├─ apis.BadBody (ValueError)         the client's: names the field and what is expected, never what was found
     └─ RequestRejected                   nobody's: raised by shells only, carries the Rejection
 
 The branch answers *whose fault it is*; the leaf carries data, and the sentence is made from it in one place.
