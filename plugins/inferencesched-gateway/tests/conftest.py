@@ -12,7 +12,6 @@ import attrs
 import httpx
 import orjson
 import pytest
-
 from inferencesched_gateway import Service, ServiceSettings, load
 from inferencesched_gateway.engines import simulated_engines
 from inferencesched_gateway.gateway import GatewaySettings
@@ -76,8 +75,20 @@ class Running:
     def wait_until_ready(self) -> None:
         self.wait_for(lambda: self.http.get("/readyz").status_code == 200)
 
+    def in_flight(self) -> dict[str, float]:
+        """Return how many requests each endpoint works on, by the ledger."""
+
+        async def look() -> dict[str, float]:
+            (pool,) = self.service.pools
+            batch = pool.dispatcher.scheduler.candidates(now=self.service.gateway.clock())
+            return dict(zip(batch.names, batch["in_flight_requests"].tolist(), strict=True))
+
+        found: dict[str, float] = self.background.run(look())
+        return found
+
     def status(self) -> dict[str, Any]:
-        return self.http.get("/-/status").raise_for_status().json()
+        found: dict[str, Any] = self.http.get("/-/status").raise_for_status().json()
+        return found
 
 
 @pytest.fixture(scope="session")
@@ -140,6 +151,14 @@ class HandEngine:
             what(self.waiting.pop(0))
 
         self._background.run(do())
+
+    def do(self, what: Callable[[], Any]) -> None:
+        """Do something in its loop."""
+
+        async def now() -> None:
+            what()
+
+        self._background.run(now())
 
     def answer(
         self, body: dict[str, Any] | bytes = b'{"choices":[]}', status: int = 200, kind: str = "application/json"

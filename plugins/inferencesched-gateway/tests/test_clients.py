@@ -12,7 +12,8 @@ import openai
 import pytest
 
 MODEL = "llama-3.1-8b"
-HELLO = [{"role": "user", "content": "Say something about schedulers."}]
+HELLO: Any = [{"role": "user", "content": "Say something about schedulers."}]
+MALFORMED: Any = [{"role": "user", "content": 7}]
 
 Start = Callable[..., Any]
 
@@ -83,7 +84,7 @@ def test_openai_lists_the_models_of_all_endpoints(served: Any, client: openai.Op
     models = client.models.list().data
 
     assert {model.id for model in models} == {MODEL, "english-bot", "spanish-bot"}
-    assert {model.id: model.model_extra["parent"] for model in models}["english-bot"] == MODEL
+    assert {model.id: (model.model_extra or {})["parent"] for model in models}["english-bot"] == MODEL
 
 
 def test_openai_asynchronous_clients_side_by_side(served: Any) -> None:
@@ -125,9 +126,9 @@ def test_anthropic_stream(claude: anthropic.Anthropic) -> None:
 
 def test_anthropic_raises_its_own_error_for_a_malformed_request(claude: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.BadRequestError) as caught:
-        claude.messages.create(model=MODEL, max_tokens=6, messages=[{"role": "user", "content": 7}])  # type: ignore[typeddict-item]
+        claude.messages.create(model=MODEL, max_tokens=6, messages=MALFORMED)
 
-    assert caught.value.body["error"]["type"] == "invalid_request_error"
+    assert "invalid_request_error" in str(caught.value.body)
 
 
 LITELLM = """

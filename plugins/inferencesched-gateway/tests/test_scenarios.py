@@ -55,7 +55,7 @@ def test_a_chatbot_is_split_ninety_to_ten(canary: Any) -> None:
     running, current, next_one = canary
     requests = 900
 
-    def ask(i: int) -> int:
+    def ask(i: int) -> Any:
         return running.http.post("/v1/chat/completions", json=chat("chatbot", f"question {i}")).status_code
 
     with ThreadPoolExecutor(8) as threads:
@@ -230,7 +230,7 @@ def test_what_is_below_zero_is_shed_first_while_the_rest_waits(
         headers = {"x-llm-d-inference-objective": objective}
         return httpx.post(f"{running.url}/v1/chat/completions", json=chat(MODEL), headers=headers, timeout=60.0)
 
-    def pool() -> dict[str, Any]:
+    def pool() -> Any:
         return running.status()["pools"]["default/main"]
 
     with ThreadPoolExecutor(12) as threads:

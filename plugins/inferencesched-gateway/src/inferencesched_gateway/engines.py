@@ -8,7 +8,8 @@ import json
 import sys
 from collections.abc import AsyncIterator
 
-from inferencesched.errors import ConfigError, Problem
+from inferencesched import ConfigError
+from inferencesched.errors import Problem
 
 __all__ = ["simulated_engines"]
 

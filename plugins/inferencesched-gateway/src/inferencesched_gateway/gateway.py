@@ -30,7 +30,6 @@ from inferencesched.apis import (
     read_request,
     rejection_answer,
 )
-from inferencesched.request import DEFAULT_FLOW
 from inferencesched.resources import NoRoute, Routed
 from inferencesched_gateway.headers import changed, readable
 from inferencesched_gateway.manifest import SCHEME_LABEL
@@ -50,6 +49,7 @@ _FAIRNESS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
 _TTFT_SLO = ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms")
 _TPOT_SLO = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
 _SUBSET = "x-gateway-destination-endpoint-subset"
+_DEFAULT_FLOW = "default-flow"  # the Endpoint Picker's
 _LONGEST_ID = 128
 _REMEMBERED_ORIGINS = 4096
 
@@ -173,7 +173,7 @@ class Gateway:
     ) -> Request:
         model = routed.model or (asked.model if asked is not None else None) or ""
         size = len(exchange.body)
-        flow = _first(headers, _FAIRNESS) or DEFAULT_FLOW
+        flow = _first(headers, _FAIRNESS) or _DEFAULT_FLOW
         objective = _first(headers, _OBJECTIVE)
         priority = 0
         if objective is not None:

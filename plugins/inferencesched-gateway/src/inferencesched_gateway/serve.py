@@ -16,8 +16,9 @@ from typing import Any
 
 import click
 
+from inferencesched import ConfigError
 from inferencesched.cli.output import json_option
-from inferencesched.errors import ConfigError, Problem
+from inferencesched.errors import Problem
 from inferencesched_gateway.engines import simulated_engines
 from inferencesched_gateway.gateway import GatewaySettings
 from inferencesched_gateway.manifest import load

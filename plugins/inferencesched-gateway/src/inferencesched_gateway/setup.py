@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from inferencesched import Dispatcher
-from inferencesched.apis import OPERATIONS, Operations
+from inferencesched.apis import Operations
 from inferencesched.resources import InferencePool, RoutingTable, StaticEndpoint
 from inferencesched_gateway.manifest import Manifest
 from inferencesched_gateway.pool import Pool
@@ -64,7 +64,7 @@ def install(
     for pool in running.values():
         pool.drain(grace=0.0)
     table = RoutingTable(manifest.resources)
-    return Setup(manifest, table, pools, Operations(OPERATIONS))
+    return Setup(manifest, table, pools, manifest.config.operations())
 
 
 def _listed(manifest: Manifest) -> dict[PoolKey, dict[str, StaticEndpoint]]:
