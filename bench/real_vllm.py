@@ -11,22 +11,27 @@ prefix caches emptied, which is verified once; the order within a round is drawn
 belongs to; nobody else is.
 
 Hit ratio: prompt tokens that the engines found in their caches, of all they looked up, by their own counters. Engines,
-router and client share all cores, so a router's own CPU counts too.
+router and client share all cores, so a router's own CPU counts too; on two cores, a second engine brings memory for
+prefixes, and hardly any speed: *one server* shows what it is worth. When others use the machine too, the engines' own
+CPU tells policies apart better than the clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import os
 import random
+import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -35,8 +40,9 @@ import attrs
 
 from bench.peers import vllm
 from bench.peers.environment import EnvironmentFailed
-from bench.peers.processes import NotUp, free_ports, running
+from bench.peers.processes import CoreUse, NotUp, free_ports, running
 from bench.peers.routers import Router, Setting, ours, routers
+from bench.peers.seen import NotSeen, configuration, look
 from bench.peers.tau import Choose, Replayed, Session, replay, sessions
 
 DEFAULT_SESSIONS = Path(__file__).resolve().parent.parent.parent / "shared/data/tau-airline-sessions-0-69.jsonl.gz"
@@ -44,6 +50,7 @@ ROUNDS = 3
 AT_ONCE = 10
 PEERS = ("smg", "vllm-router")
 HITS, QUERIES = "vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"
+CORES = range(os.cpu_count() or 1)
 DONE = "vllm:request_success_total"
 
 
@@ -55,6 +62,16 @@ class Outcome:
     hit_ratio: float
     calls: tuple[int, ...]
     """By server."""
+
+    engine_cpu: float
+    """Seconds of CPU of all servers: what a replay cost them, whoever else was on the machine."""
+
+    others: float
+    """Cores that were used by neither engines nor client: by the router, and by whoever else there was."""
+
+
+Contender = Callable[[list[Session]], AbstractContextManager[Choose]]
+"""Lends, for as long as sessions are replayed, the choice of where their calls are sent."""
 
 
 def round_robin(urls: list[str]) -> Choose:
@@ -85,33 +102,35 @@ class Fleet:
         """Where they answer."""
         return [server.url for server in self.servers]
 
+    def cpu_seconds(self) -> float:
+        """Return what they have used."""
+        return sum(server.process.cpu_seconds() for server in self.servers)
+
     def counted(self) -> list[dict[str, float]]:
         """Return the counters of each."""
         return [server.counters(HITS, QUERIES, DONE) for server in self.servers]
 
 
-def through(fleet: Fleet, router: Router, chosen: list[Session]) -> Replayed:
-    """Replay through a router that is started for it and ended after it."""
+@contextlib.contextmanager
+def through(fleet: Fleet, router: Router, _: list[Session]) -> Iterator[Choose]:
+    """Lend the choice of a router that is started for it and ended after it."""
     port, spare = free_ports(2)
-    setting = Setting(port, spare, tuple(fleet.urls), fleet.folder, vllm.MODEL)
-    start = router.start(setting)
+    start = router.start(Setting(port, spare, tuple(fleet.urls), fleet.folder, vllm.MODEL))
     log = fleet.folder / f"{router.name}.log"
     with running(
         router.name, start.command, core=None, log=log, environment=start.environment, folder=fleet.folder
     ) as started:
-        started.wait_until_answers(f"http://127.0.0.1:{port}/v1/models", within=60)
-        return asyncio.run(replay(chosen, lambda _: f"http://127.0.0.1:{port}", model=vllm.MODEL))
+        url = f"http://127.0.0.1:{port}"
+        started.wait_until_answers(f"{url}/v1/models", within=60)
+        yield lambda _: url
 
 
-def contenders(fleet: Fleet, chosen_routers: list[Router]) -> dict[str, Callable[[list[Session]], Replayed]]:
-    """Return each by name, as what replays sessions through it."""
-
-    def direct(choose: Choose, chosen: list[Session]) -> Replayed:
-        return asyncio.run(replay(chosen, choose, model=vllm.MODEL))
-
-    known: dict[str, Callable[[list[Session]], Replayed]] = {
-        "round robin, direct": lambda chosen: direct(round_robin(fleet.urls), chosen),
-        "session affinity, direct": lambda chosen: direct(affinity(fleet.urls, chosen), chosen),
+def contenders(fleet: Fleet, chosen_routers: list[Router]) -> dict[str, Contender]:
+    """Return each by name."""
+    known: dict[str, Contender] = {
+        "one server, direct": lambda _: contextlib.nullcontext(lambda _: fleet.urls[0]),
+        "round robin, direct": lambda _: contextlib.nullcontext(round_robin(fleet.urls)),
+        "session affinity, direct": lambda chosen: contextlib.nullcontext(affinity(fleet.urls, chosen)),
     }
     for router in (*chosen_routers, *ours_on(fleet)):
         known[f"{router.name}, {router.policy}"] = partial(through, fleet, router)
@@ -119,40 +138,35 @@ def contenders(fleet: Fleet, chosen_routers: list[Router]) -> dict[str, Callable
 
 
 def ours_on(fleet: Fleet) -> list[Router]:
-    """Return the gateway in its configurations: as it is, and listening to the engines' cache events."""
-    events = {"zmqEndpoint": f"tcp://127.0.0.1:{fleet.events_port}", "topicFilter": "kv@"}
-    weights = {"expected-work-scorer": 4, "kv-cache-utilization-scorer": 1}
-    configuration = {
-        "apiVersion": "llm-d.ai/v1alpha1",
-        "kind": "EndpointPickerConfig",
-        "plugins": [
-            {"type": "precise-prefix-cache-producer", "parameters": {"kvEventsConfig": events}},
-            *({"type": name} for name in weights),
-        ],
-        "schedulingProfiles": [
-            {
-                "name": "default",
-                "plugins": [{"pluginRef": name, "weight": weight} for name, weight in weights.items()],
-            }
-        ],
-    }
+    """Return the gateway as it is, and listening to the engines' cache events."""
     path = fleet.folder / "precise.yaml"
-    path.write_text(json.dumps(configuration))  # JSON is YAML
+    path.write_text(json.dumps(configuration(fleet.events_port)))  # JSON is YAML
     return [Router("ours", "default", ours()), Router("ours", "KV-cache events", ours("-f", path))]
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
-def observe(fleet: Fleet, contender: Callable[[list[Session]], Replayed], chosen: list[Session]) -> Outcome:
+def observe(fleet: Fleet, contender: Contender, chosen: list[Session]) -> Outcome:
     """Empty the caches, replay, and read from the engines what they made of it."""
     for server in fleet.servers:
         server.forget_prefixes()
-    before = fleet.counted()
-    replayed = contender(chosen)
+    with contender(chosen) as choose:
+        before = fleet.counted()
+        engines, own, uses = fleet.cpu_seconds(), own_cpu(), [CoreUse.now(core) for core in CORES]
+        replayed = asyncio.run(replay(chosen, choose, model=vllm.MODEL))
+        engines = fleet.cpu_seconds() - engines
+        known = (engines + own_cpu() - own) / replayed.wall
+        share = sum(CoreUse.now(use.core).share_since(use) for use in uses)
     grown = [{name: now[name] - then[name] for name in now} for now, then in zip(fleet.counted(), before, strict=True)]
-    queries = sum(each[QUERIES] for each in grown)
-    return Outcome(replayed, sum(each[HITS] for each in grown) / queries, tuple(int(each[DONE]) for each in grown))
+    ratio = sum(each[HITS] for each in grown) / sum(each[QUERIES] for each in grown)
+    return Outcome(replayed, ratio, tuple(int(each[DONE]) for each in grown), engines, max(0.0, share - known))
+
+
+def own_cpu() -> float:
+    """Return the CPU seconds of this process: the client's."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def check_forgetting(server: vllm.Server) -> None:
@@ -167,22 +181,6 @@ def check_forgetting(server: vllm.Server) -> None:
         hits.append(server.counters(HITS)[HITS] - before)
     if not (hits[0] == 0 and hits[1] > 0 and hits[2] == 0):
         raise RuntimeError(f"the prefix cache was not emptied: {hits} tokens were found in it")
-
-
-def check_adapters(server: vllm.Server) -> list[str]:
-    """Load an adapter, ask it, unload it; return the names that the server listed each time."""
-    name = vllm.ADAPTERS[1]
-    seen = []
-    for path, body in (
-        ("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(vllm.HOME / "tiny" / name)}),
-        ("/v1/unload_lora_adapter", {"lora_name": name}),
-    ):
-        server.post(path, body)
-        listed = json.loads(server.get("/v1/models"))["data"]
-        seen.append(", ".join(each["id"] for each in listed))
-        if name in seen[-1]:
-            server.post("/v1/completions", {"model": name, "prompt": "import ", "max_tokens": 1})
-    return seen
 
 
 def say(*parts: object) -> None:
@@ -212,7 +210,8 @@ def available(*, install: bool) -> tuple[list[Router], list[str]]:
 
 def report(outcomes: dict[str, list[Outcome]]) -> None:
     """Print the median of the rounds for each contender, and each round's wall time."""
-    heads = ["contender", "wall s", "p50 s", "p90 s", "token hit ratio", "calls by server", "wall s, each round"]
+    heads = ["contender", "wall s", "p50 s", "p90 s", "token hit ratio", "engines' CPU s", "calls by server"]
+    heads += ["wall s, each round", "others, cores"]
     print("\n| " + " | ".join(heads) + " |")
     print("|---" + "|---:" * (len(heads) - 1) + "|")
     for name, rounds in outcomes.items():
@@ -224,8 +223,10 @@ def report(outcomes: dict[str, list[Outcome]]) -> None:
             f"{statistics.median(each.percentile(50) for each in replays):.2f}",
             f"{statistics.median(each.percentile(90) for each in replays):.2f}",
             f"{statistics.median(each.hit_ratio for each in rounds):.3f}",
+            f"{statistics.median(each.engine_cpu for each in rounds):.1f}",
             " + ".join(str(sum(each.calls[i] for each in rounds)) for i in range(len(rounds[0].calls))),
             ", ".join(f"{each.wall:.1f}" for each in replays),
+            ", ".join(f"{each.others:.2f}" for each in rounds),
         ]
         print(f"| {name} | " + " | ".join(row) + " |")
 
@@ -244,13 +245,17 @@ def run(fleet: Fleet, groups: list[list[Session]], chosen_routers: list[Router],
                 continue
             try:
                 outcomes[name].append(observe(fleet, known[name], chosen))
-                say(number, name, attrs.evolve(outcomes[name][-1].replayed, latencies=()), outcomes[name][-1].hit_ratio)
+                say(number, name, outcomes[name][-1])
             except (NotUp, aiohttp.ClientError) as error:
                 failed[name] = str(error)
                 say(number, name, repr(error))
     report(outcomes)
-    loaded, unloaded = check_adapters(fleet.servers[0])
-    print(f"\nAdapters: loaded at run time, the server lists {loaded}; unloaded, {unloaded}.")
+    print("\nSeen by our sources:\n")
+    try:
+        for line in asyncio.run(look(fleet.events_port, fleet.servers)):
+            print(f"- {line}")
+    except NotSeen as error:
+        print(f"- not all: {error}")
     for name, reason in failed.items():
         print(f"\nNot measured: {name}: {reason}")
 

@@ -126,6 +126,7 @@ def running(
 class CoreUse:
     """What a core had been doing up to one moment, in seconds since the machine started."""
 
+    core: int
     busy: float
     at: float
 
@@ -136,7 +137,7 @@ class CoreUse:
             name, *fields = line.split()
             if name == f"cpu{core}":
                 user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[:8])
-                return cls((user + nice + system + irq + softirq + steal) / TICKS, time.monotonic())
+                return cls(core, (user + nice + system + irq + softirq + steal) / TICKS, time.monotonic())
         raise ValueError(f"no core {core} in /proc/stat")
 
     def share_since(self, before: CoreUse, *, but: float = 0.0) -> float:

@@ -42,7 +42,7 @@ class Replayed:
     """How it went: seconds in all, and of each call."""
 
     wall: float
-    latencies: tuple[float, ...]
+    latencies: tuple[float, ...] = attrs.field(repr=False)
 
     def percentile(self, percent: int) -> float:
         """Return a percentile of the calls' seconds."""
