@@ -8,7 +8,8 @@ Two vLLM servers (CPU, a random model of 0.8 million parameters, 1,000 blocks of
 of tau-bench (`bench.peers.tau`): ten at once, each asking its next call when the last is answered. Each round has
 sessions of its own, the same for every contender; before each replay the routers are started anew and the engines'
 prefix caches emptied, which is verified once; the order within a round is drawn. Affinity is told which session a call
-belongs to; nobody else is.
+belongs to; nobody else is. All of it twice: as chats, and with prompts as token ids, by which KV-cache events name what
+an engine holds (a gateway that sees text has to guess, whatever the events say).
 
 Hit ratio: prompt tokens that the engines found in their caches, of all they looked up, by their own counters. Engines,
 router and client share all cores, so a router's own CPU counts too; on two cores, a second engine brings memory for
@@ -43,7 +44,7 @@ from bench.peers.environment import EnvironmentFailed
 from bench.peers.processes import CoreUse, NotUp, free_ports, running
 from bench.peers.routers import Router, Setting, ours, routers
 from bench.peers.seen import NotSeen, configuration, look
-from bench.peers.tau import Choose, Replayed, Session, replay, sessions
+from bench.peers.tau import Choose, Replayed, Session, replay, sessions, tokenized
 
 DEFAULT_SESSIONS = Path(__file__).resolve().parent.parent.parent / "shared/data/tau-airline-sessions-0-69.jsonl.gz"
 ROUNDS = 3
@@ -154,7 +155,7 @@ def observe(fleet: Fleet, contender: Contender, chosen: list[Session]) -> Outcom
     with contender(chosen) as choose:
         before = fleet.counted()
         engines, own, uses = fleet.cpu_seconds(), own_cpu(), [CoreUse.now(core) for core in CORES]
-        replayed = asyncio.run(replay(chosen, choose, model=vllm.MODEL))
+        replayed = asyncio.run(replay(chosen, choose))
         engines = fleet.cpu_seconds() - engines
         known = (engines + own_cpu() - own) / replayed.wall
         share = sum(CoreUse.now(use.core).share_since(use) for use in uses)
@@ -231,13 +232,10 @@ def report(outcomes: dict[str, list[Outcome]]) -> None:
         print(f"| {name} | " + " | ".join(row) + " |")
 
 
-def run(fleet: Fleet, groups: list[list[Session]], chosen_routers: list[Router], seed: int) -> None:
-    """Measure and print."""
-    check_forgetting(fleet.servers[0])
-    known = contenders(fleet, chosen_routers)
+def measure(fleet: Fleet, groups: list[list[Session]], known: dict[str, Contender], seed: int) -> None:
+    """Replay each group through everybody, in an order that is drawn, and print what came of it."""
     outcomes: dict[str, list[Outcome]] = {name: [] for name in known}
     failed: dict[str, str] = {}
-    observe(fleet, known["round robin, direct"], groups[0])  # the engines' first requests are slower
     dice = random.Random(seed)
     for number, chosen in enumerate(groups):
         for name in dice.sample(sorted(known), len(known)):
@@ -250,14 +248,25 @@ def run(fleet: Fleet, groups: list[list[Session]], chosen_routers: list[Router],
                 failed[name] = str(error)
                 say(number, name, repr(error))
     report(outcomes)
+    for name, reason in failed.items():
+        print(f"\nNot measured: {name}: {reason}")
+
+
+def run(fleet: Fleet, groups: list[list[Session]], chosen_routers: list[Router], seed: int) -> None:
+    """Measure chats, the same prompts as token ids, and what our sources see."""
+    check_forgetting(fleet.servers[0])
+    known = contenders(fleet, chosen_routers)
+    observe(fleet, known["round robin, direct"], groups[0])  # the engines' first requests are slower
+    print("\nAs chats:")
+    measure(fleet, groups, known, seed)
+    print("\nThe same prompts as token ids, to /v1/completions:")
+    measure(fleet, [[tokenized(each, fleet.servers[0].tokens) for each in group] for group in groups], known, seed)
     print("\nSeen by our sources:\n")
     try:
         for line in asyncio.run(look(fleet.events_port, fleet.servers)):
             print(f"- {line}")
     except NotSeen as error:
         print(f"- not all: {error}")
-    for name, reason in failed.items():
-        print(f"\nNot measured: {name}: {reason}")
 
 
 def main() -> None:
@@ -280,7 +289,7 @@ def main() -> None:
     for line in missing:
         print(f"Not measured: {line}")
     rounds, at_once = (1, 4) if given.quick else (given.rounds, AT_ONCE)
-    everybody = sessions(given.sessions)
+    everybody = sessions(given.sessions, vllm.MODEL)
     groups = [everybody[i * at_once : (i + 1) * at_once] for i in range(rounds)]
     with tempfile.TemporaryDirectory(prefix="real-vllm-") as folder, vllm.fleet(2, Path(folder)) as (servers, events):
         print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPUs, vLLM {vllm.VERSION} for CPUs, seed {given.seed}")

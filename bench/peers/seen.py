@@ -157,13 +157,12 @@ async def look(events_port: int, servers: list[vllm.Server]) -> list[str]:
         path = str(vllm.HOME / "tiny" / adapter)
         await asyncio.to_thread(first.post, "/v1/load_lora_adapter", {"lora_name": adapter, "lora_path": path})
         long = {"model": adapter, "prompt": "import ", "max_tokens": 500, "ignore_eos": True}
-        asked = [
-            asyncio.create_task(asyncio.to_thread(first.post, "/v1/completions", long)) for _ in range(ASKED_AT_ONCE)
-        ]
+        asked = [asyncio.to_thread(first.post, "/v1/completions", long) for _ in range(ASKED_AT_ONCE)]
+        answers = asyncio.gather(*asked)
         await until("a running adapter", lambda: fleet.says(first, "active_adapters", adapter))
         await until("a queue", lambda: fleet.number(first, "waiting_requests") > 0)
         lines.append(f"metric page, {ASKED_AT_ONCE} requests to {adapter}: " + shown(fleet.told[first.address]))
-        await asyncio.gather(*asked)
+        await answers
 
         await until("a loaded adapter", lambda: fleet.says(first, "served_models", adapter))
         loaded = sets_shown(fleet.told[first.address])

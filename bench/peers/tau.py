@@ -30,11 +30,19 @@ Choose = Callable[[int], str]
 
 
 @attrs.frozen
+class Call:
+    """One call: where it is sent, and its body."""
+
+    path: str
+    body: dict[str, Any]
+
+
+@attrs.frozen
 class Session:
-    """The prompts of one conversation, each the one before with more at its end."""
+    """The calls of one conversation, each with the prompt of the one before and more at its end."""
 
     number: int
-    calls: tuple[tuple[Message, ...], ...]
+    calls: tuple[Call, ...]
 
 
 @attrs.frozen
@@ -62,8 +70,8 @@ class Filler:
         return self._source[start : start + chars]
 
 
-def sessions(path: Path) -> list[Session]:
-    """Read those that are not too long, in the order of the file."""
+def sessions(path: Path, model: str) -> list[Session]:
+    """Read those that are not too long, in the order of the file, as chats with a model."""
     filler = Filler()
     calls: dict[int, list[tuple[Message, ...]]] = {}
     chars: dict[int, int] = {}
@@ -79,10 +87,31 @@ def sessions(path: Path) -> list[Session]:
             )
             chars[number] = chars.get(number, 0) + sum(length for _, length, _ in row["new"])
             before.append((*(before[-1] if before else ()), *new))
-    return [Session(number, tuple(each)) for number, each in calls.items() if chars[number] <= LONGEST_CHARS]
+    return [
+        Session(number, tuple(_chat(messages, model) for messages in prompts))
+        for number, prompts in calls.items()
+        if chars[number] <= LONGEST_CHARS
+    ]
 
 
-async def replay(chosen: list[Session], choose: Choose, *, model: str) -> Replayed:
+def _chat(messages: tuple[Message, ...], model: str) -> Call:
+    body = {"model": model, "messages": list(messages), "max_tokens": ANSWER_TOKENS}
+    return Call("/v1/chat/completions", body)
+
+
+def tokenized(session: Session, tokens_of: Callable[[dict[str, Any]], list[int]]) -> Session:
+    """Return the session with its prompts as token ids, as one sends it who has the tokenizer; `tokens_of` is asked."""
+    calls = [
+        Call(
+            "/v1/completions",
+            {"model": call.body["model"], "prompt": tokens_of(call.body), "max_tokens": call.body["max_tokens"]},
+        )
+        for call in session.calls
+    ]
+    return Session(session.number, tuple(calls))
+
+
+async def replay(chosen: list[Session], choose: Choose) -> Replayed:
     """Run the sessions at once and return how long it took.
 
     Raises:
@@ -95,11 +124,9 @@ async def replay(chosen: list[Session], choose: Choose, *, model: str) -> Replay
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, raise_for_status=True) as client:
 
         async def converse(session: Session) -> None:
-            for messages in session.calls:
-                body: dict[str, Any] = {"model": model, "messages": list(messages), "max_tokens": ANSWER_TOKENS}
+            for call in session.calls:
                 start = time.perf_counter()
-                url = choose(session.number) + "/v1/chat/completions"
-                async with client.post(url, json=body) as answer:
+                async with client.post(choose(session.number) + call.path, json=call.body) as answer:
                     await answer.read()
                 latencies.append(time.perf_counter() - start)
 

@@ -135,6 +135,12 @@ class Server:
                 totals[name] += float(value)
         return totals
 
+    def tokens(self, chat: dict[str, Any]) -> list[int]:
+        """Return the token ids of a chat's prompt."""
+        answer = self.post("/tokenize", {"model": chat["model"], "messages": chat["messages"]})
+        tokens: list[int] = json.loads(answer)["tokens"]
+        return tokens
+
     def forget_prefixes(self) -> None:
         """Empty the prefix cache; it must be idle."""
         self.post("/reset_prefix_cache")
