@@ -12,7 +12,7 @@ from rich.table import Table
 from inferencesched.cli.descriptions import to_dict
 from inferencesched.cli.output import console, json_option, print_json
 from inferencesched.errors import ConfigError, InferenceschedError, Problem
-from inferencesched.registry import BUILT_IN, DEPRECATED, NOT_YET, REFUSED, Registry
+from inferencesched.registry import BUILT_IN, COMES_WITH, DEPRECATED, NOT_YET, REFUSED, Registry
 
 __all__ = ["ROLES", "command"]
 
@@ -53,6 +53,8 @@ def _explain_absence(name: str, registry: Registry) -> None:
         raise ConfigError([Problem("", f"'{name}' is an old name; the type is '{DEPRECATED[name]}'")])
     if name in REFUSED:
         raise ConfigError([Problem("", f"'{name}' will not be built: {REFUSED[name]}")])
+    if name in COMES_WITH:
+        raise ConfigError([Problem("", f"'{name}' comes with '{COMES_WITH[name]}': pip install {COMES_WITH[name]}")])
     if name in NOT_YET:
         raise ConfigError(
             [Problem("", f"'{name}' (a {NOT_YET[name]}) is not implemented yet; declared, it is ignored")]
