@@ -129,12 +129,15 @@ class HandEngine:
         self._server = Server(self._take)
         self.waiting: list[Exchange] = []
         self.seen: list[dict[str, Any]] = []
+        self.handler: Callable[[Exchange], Any] | None = None
         background.run(self._server.start("127.0.0.1", 0))
         self.port = self._server.port
         self.url = f"http://127.0.0.1:{self.port}"
 
     def _take(self, exchange: Exchange) -> None:
-        if exchange.method == "POST":
+        if self.handler is not None and exchange.method == "POST":
+            self.handler(exchange)
+        elif exchange.method == "POST":
             headers = {name.decode(): value.decode() for name, value in exchange.headers}
             self.seen.append({"path": exchange.path, "headers": headers, "body": exchange.body})
             self.waiting.append(exchange)

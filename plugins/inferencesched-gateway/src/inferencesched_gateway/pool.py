@@ -159,7 +159,23 @@ class Pool:
         self._read_news()
 
     def close(self) -> None:
-        """Stop the timer: nothing will be said here any more."""
+        """End everything now: whoever still waits or has a place is told to stop; nothing is said here any more."""
+        now = self._clock()
+        self.dispatcher.drain(now=now)
+        self._read_news()
+        why = Rejection(
+            "",
+            "",
+            "rejected-shutting-down",
+            503,
+            transient=True,
+            message="the gateway was stopped",
+            retry_after=1.0,
+            generation=self.dispatcher.scheduler.generation,
+            now=now,
+        )
+        for guest in tuple(self._guests.values()):
+            guest.evicted(why)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

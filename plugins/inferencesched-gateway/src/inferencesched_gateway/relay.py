@@ -151,11 +151,13 @@ class Relay:
         self._refuse(rejection, "rejected")
 
     def evicted(self, rejection: Rejection) -> None:
-        """More urgent work needs the place."""
+        """More urgent work needs the place, or the gateway is stopped."""
         if self._call is not None:
             self._call.cancel()
         if self._exchange.started:
-            self._break_off(rejection.http_status, "The request had to make room for more urgent work.", "evicted")
+            is_end = rejection.reason == "rejected-shutting-down"
+            why = "This gateway is shutting down." if is_end else "The request had to make room for more urgent work."
+            self._break_off(rejection.http_status, why, rejection.reason)
             self._over("cancelled")
         else:
             self._refuse(rejection, "cancelled")

@@ -33,6 +33,7 @@ __all__ = ["Service", "ServiceSettings"]
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.05
+_LAST_WORDS_SECONDS = 1.0  # for errors to reach those who were cut off
 
 
 @attrs.frozen
@@ -155,14 +156,15 @@ class Service:
         """Stop; what has not ended by now is cut."""
         self.is_draining = True
         self.server.stop_accepting()
+        for pool in self.pools:
+            pool.close()
+        await self.server.wait_idle(_LAST_WORDS_SECONDS)
         self.server.abort_all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._close_feeds()
         await self.gateway.client.close()
-        for pool in self.pools:
-            pool.close()
 
     async def reload(self) -> bool:
         """Read everything anew and put it in force; return whether it was right. If not, nothing changes.
