@@ -4,7 +4,8 @@
     python bench/flow.py --quick    # a tenth of the requests
 
 100 flows in 3 bands, 8 endpoints, a profile that only draws lots, so that what is measured beyond `Scheduler.schedule`
-is the dispatcher's. CPU time of the thread, the best of five rounds; other processes share the machine.
+is the dispatcher's. CPU time of the thread, the best of several rounds; other processes share the machine. The last
+column of the second table is what Python's collector took of the first one's time: it looks through whatever is queued.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from inferencesched import Assigned, Dispatcher, Profile, Registry, Request, Scheduler
 from inferencesched.flow import BandSettings, RoundRobinFairnessPolicy, Settings, TokenWeightedFairnessPolicy
 
-BANDS, FLOWS, ENDPOINTS, ROUNDS = (10, 0, -10), 100, 8, 5
+BANDS, FLOWS, ENDPOINTS, ROUNDS = (10, 0, -10), 100, 8, 9
 FAIRNESS = {
     "global-strict": BandSettings().fairness,
     "round-robin": RoundRobinFairnessPolicy(),
@@ -92,11 +93,42 @@ def alone(n: int) -> float:
 def through_the_queue(n: int, fairness: str) -> float:
     """Return seconds per request that is queued behind up to `n` others, placed and finished."""
     subject, work = dispatcher(fairness), requests(n)
+    gc.collect()
     start = time.thread_time()
     fill(subject, work, waiting=50.0)
     count = drain(subject)
     assert count == n
     return (time.thread_time() - start) / n
+
+
+def collecting(n: int) -> float:
+    """Return what the collector takes of the same, in seconds per request."""
+    spent, since = 0.0, 0.0
+
+    def note(phase: str, _: object) -> None:
+        nonlocal spent, since
+        if phase == "start":
+            since = time.thread_time()
+        else:
+            spent += time.thread_time() - since
+
+    subject, work = dispatcher(), requests(n)
+    gc.collect()
+    gc.callbacks.append(note)
+    fill(subject, work, waiting=50.0)
+    drain(subject)
+    gc.callbacks.remove(note)
+    return spent / n
+
+
+def timer(n: int) -> float:
+    """Return seconds that `next_timer` takes with so many queued."""
+    subject, calls = dispatcher(), 20_000
+    fill(subject, requests(n), waiting=50.0)
+    start = time.thread_time()
+    for _ in range(calls):
+        subject.next_timer()
+    return (time.thread_time() - start) / calls
 
 
 def bytes_queued(n: int) -> float:
@@ -130,13 +162,15 @@ def main() -> None:
     print("| submit → assign → finish | µs | per second |\n|---|---|---|")
     print(f"| the scheduler alone | {bare:.1f} | {1e6 / bare:,.0f} |")
     print(f"| a dispatcher with room | {direct:.1f} | {1e6 / direct:,.0f} |")
-    print(f"\n| queued | {' | '.join(f'{name}, µs' for name in FAIRNESS)} | bytes each |")
-    print(f"|---|{'---|' * (len(FAIRNESS) + 1)}")
+    print(f"\n`next_timer` with 10,000 queued: {best(lambda: timer(10_000 // scale)):.1f} µs")
+    print(f"\n| queued | {' | '.join(f'{name}, µs' for name in FAIRNESS)} | bytes each | collector, µs |")
+    print(f"|---|{'---|' * (len(FAIRNESS) + 2)}")
     for n in (1_000, 10_000, 100_000):
         size = n // scale
-        rounds = ROUNDS if n < 100_000 else 2
+        rounds = ROUNDS if n < 100_000 else 3
         times = [best(lambda: through_the_queue(size, name), rounds) for name in FAIRNESS]
-        print(f"| {size:,} | {' | '.join(f'{each:.1f}' for each in times)} | {bytes_queued(size):,.0f} |")
+        row = [f"{size:,}", *(f"{each:.1f}" for each in times), f"{bytes_queued(size):,.0f}"]
+        print(f"| {' | '.join(row)} | {best(lambda: collecting(size), 2):.1f} |")
 
 
 if __name__ == "__main__":

@@ -242,7 +242,8 @@ class Placement:
             raise LifecycleError(f"request '{self.request.id}' was entered before; 'place' it again")
         self._ticket = router.dispatcher.submit(self.request, now=router._clock(), subset=self._subset, n=self._n)
         router._placements[self._ticket] = self
-        router._read_news()
+        if not router.dispatcher.queued:
+            router._read_news()  # nobody waits, so it has its answer; otherwise all news are read together, in a moment
         router._plan()
         if self._decision is None and self._rejection is None:
             await self._wait()

@@ -473,11 +473,11 @@ class Dispatcher:
             outcome = attrs.evolve(outcome, retry_after=retry_after(wait, request.id))
             return Rejected(request.id, outcome, ticket, waited)
         kept = request if outcome.fallbacks else None
-        about = request.model, request.priority, flow_of(request)
-        placed = _Placed(ticket, State.PLACED, *about, outcome.leases, outcome, kept)
+        model, priority, leases = request.model, request.priority, outcome.leases
+        placed = _Placed(ticket, State.PLACED, model, priority, flow_of(request), leases, outcome, kept)
         self._live.add(placed)
         self._rate.count(now=self._now)
-        self._meter.load_changed(*outcome.leases)
+        self._meter.load_changed(*leases)
         if self.controller is not None:
             self.controller.placed()
         if self._evictor is not None:

@@ -22,13 +22,14 @@ T = TypeVar("T", bound=_Ticketed)
 class Book(Generic[T]):
     """Entries that come with tickets and are found by them.
 
-    Complexity: O(1), or O(live submissions of the same id).
+    The index by request id is made when an id is first asked for: a host that keeps its tickets does not pay for it.
+
+    Complexity: O(1); by request id O(live submissions of that id), and once O(live submissions).
     """
 
     def __init__(self) -> None:
         self._entries: dict[int, T] = {}
-        self._number_of: dict[str, int] = {}  # request id → the number of its live submission
-        self._more: dict[str, list[int]] = {}  # request id → the numbers of further ones, where there are several
+        self._numbers: dict[str, list[int]] | None = None  # request id → the numbers of its live submissions
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -46,25 +47,19 @@ class Book(Generic[T]):
 
     def add(self, entry: T) -> None:
         """Write down an entry; one with the same ticket is replaced."""
-        number, request_id = entry.ticket.number, entry.ticket.request_id
-        if number not in self._entries and self._number_of.setdefault(request_id, number) != number:
-            self._more.setdefault(request_id, []).append(number)
+        number = entry.ticket.number
+        if self._numbers is not None and number not in self._entries:
+            self._numbers.setdefault(entry.ticket.request_id, []).append(number)
         self._entries[number] = entry
 
     def remove(self, ticket: Ticket) -> None:
         """Strike out the entry of a ticket."""
-        number, request_id = ticket.number, ticket.request_id
-        del self._entries[number]
-        others = self._more.get(request_id)
-        if others is None:
-            del self._number_of[request_id]
-            return
-        if self._number_of[request_id] == number:
-            self._number_of[request_id] = others.pop(0)
-        else:
-            others.remove(number)
-        if not others:
-            del self._more[request_id]
+        del self._entries[ticket.number]
+        if self._numbers is not None:
+            numbers = self._numbers[ticket.request_id]
+            numbers.remove(ticket.number)
+            if not numbers:
+                del self._numbers[ticket.request_id]
 
     def find(self, which: Ticket | str) -> T | None:
         """Return the entry of a ticket or a request id; None if there is none (any more).
@@ -75,8 +70,11 @@ class Book(Generic[T]):
         if isinstance(which, Ticket):
             entry = self._entries.get(which.number)
             return entry if entry is not None and entry.ticket is which else None
-        if which in self._more:
-            count = 1 + len(self._more[which])
-            raise LifecycleError(f"{count} live submissions have the id '{which}'; say which by its ticket")
-        number = self._number_of.get(which)
-        return None if number is None else self._entries[number]
+        if self._numbers is None:
+            self._numbers = {}
+            for number, entry in self._entries.items():
+                self._numbers.setdefault(entry.ticket.request_id, []).append(number)
+        numbers = self._numbers.get(which, ())
+        if len(numbers) > 1:
+            raise LifecycleError(f"{len(numbers)} live submissions have the id '{which}'; say which by its ticket")
+        return self._entries[numbers[0]] if numbers else None

@@ -154,22 +154,21 @@ class FlowController:
 
     def expires_at(self, waiting: Waiting) -> float:
         """Return when a request will have waited long enough; infinity for never."""
-        band = self._bands[-waiting.priority]
-        return self.patience.over_at(waiting, ttl=band.ttl, no_endpoint_ttl=band.no_endpoint_ttl)
+        return self._expiry(waiting, self._bands[-waiting.priority])
 
     def next_expiry(self) -> float | None:
         """Return when the next request will have waited long enough; None for never. O(bands)."""
         first: float = self._deadlines[0][0] if self._deadlines else math.inf
         for band in self._order:
             if band:
-                first = min(first, self.expires_at(band.oldest))
+                first = min(first, self._expiry(band.oldest, band))
         return None if first == math.inf else first
 
     def expire(self, *, now: float) -> list[Waiting]:
         """Remove and return the requests that have waited long enough."""
         over = []
         for band in self._order:
-            while band and self.expires_at(band.oldest) <= now:
+            while band and self._expiry(band.oldest, band) <= now:
                 over.append(band.oldest)
                 self.remove(band.oldest)
         while self._deadlines and self._deadlines[0][0] <= now:
@@ -213,6 +212,9 @@ class FlowController:
         let_by.let_by = self._let_by_at = self._placed + 1
         return let_by
 
+    def _expiry(self, waiting: Waiting, band: Band) -> float:
+        return self.patience.over_at(waiting, band.ttl, band.no_endpoint_ttl)
+
     def _is_let_by(self, band: Band, now: float) -> bool:
         return self.settings.tuning.lets_by(now - band.oldest.arrived, self._placed - self._let_by_at)
 
@@ -231,7 +233,7 @@ class FlowController:
 
     def _enter(self, band: Band, waiting: Waiting) -> None:
         waiting.priority = band.priority
-        band.add(waiting, expires=self.expires_at(waiting))
+        band.add(waiting, expires=self._expiry(waiting, band))
         self._queued += 1
         self._bytes += waiting.size_bytes
         if waiting.request.deadline is not None:

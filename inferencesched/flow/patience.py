@@ -34,7 +34,7 @@ class Patience:
         """Return for how many seconds the pool has had endpoints."""
         return self._with + max(0.0, now - self._since) if self.has_endpoints else self._with
 
-    def over_at(self, waiting: Waiting, *, ttl: float, no_endpoint_ttl: float) -> float:
+    def over_at(self, waiting: Waiting, ttl: float, no_endpoint_ttl: float) -> float:
         """Return when the request will have waited long enough, if the pool stays as it is; infinity for never."""
         if self.has_endpoints:
             over = self._since + ttl - (self._with - waiting.with_endpoints)
