@@ -116,7 +116,7 @@ def read_request(head: bytes, limits: Limits) -> RequestHead:
     """
     line = head[: head.find(b"\r\n")]
     parts = line.split(b" ")
-    if len(parts) != 3:
+    if len(parts) != 3 or not parts[0].isalpha():  # llhttp skips line ends before a method
         raise Refused(400, "the first line is not METHOD TARGET VERSION")
     method, target, version = parts
     if len(target) > limits.target_bytes:

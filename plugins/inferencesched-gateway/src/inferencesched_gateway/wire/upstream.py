@@ -174,9 +174,9 @@ class Upstream(asyncio.Protocol):
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._fail(f"{'no address' if self._resolving else 'no connection'}: {error}")
-        if self._transport is None:
-            self._client.gone(self)
-        elif self._call is not None and self._call.paused:
+        if task.cancelled() or error is not None:
+            self._client.gone(self)  # connection_lost may never be called: uvloop closes what was half made
+        elif self._call is not None and self._call.paused and self._transport is not None:
             self._transport.pause_reading()  # uvloop begins to read after connection_made, whatever was said there
 
     async def _addresses(self) -> list[str]:
@@ -371,10 +371,10 @@ class Upstream(asyncio.Protocol):
         self._buffer = b""
         self._client.timers.discard(self)
         self._client.pool.discard(self)
-        if self._opening is not None:
-            self._opening.cancel()
         if self._transport is not None:
             self._transport.abort()
+        elif self._opening is not None:
+            self._opening.cancel()
 
     def _deadline(self, call: Call, seconds: float) -> None:
         self._client.timers.set(self, min(self._client.loop.time() + seconds, call.total_at))
