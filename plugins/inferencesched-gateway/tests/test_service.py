@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -137,7 +136,7 @@ def test_an_access_log_has_a_line_for_each_request(serve: Start, fleet: list[Any
     assert "secret" not in said + errors
 
 
-# --- readiness and the end ---------------------------------------------------------------------------------------------
+# --- readiness and the end -------------------------------------------------------------------------------------------
 
 
 def test_m9_ready_when_endpoints_have_been_heard_of(gateway: Start, fleet: list[Any]) -> None:
@@ -195,7 +194,7 @@ def test_m8_streams_that_do_not_end_do_not_hold_up_the_end(serve: Start, hand_en
     assert b"rejected-shutting-down" in b"".join(answers)  # an error event, so that nobody takes it for complete
 
 
-# --- reload ---------------------------------------------------------------------------------------------------------------
+# --- reload ----------------------------------------------------------------------------------------------------------
 
 
 def write_endpoints(file: Path, *urls: str) -> None:
@@ -205,7 +204,7 @@ def write_endpoints(file: Path, *urls: str) -> None:
         lines.append(f"- {{name: gpu-{i}, address: {host}, port: '{port}'}}")
     replacement = file.with_suffix(".new")
     replacement.write_text("\n".join(lines) + "\n")
-    os.replace(replacement, file)
+    replacement.replace(file)
 
 
 def endpoints(running: Any) -> set[str]:

@@ -24,6 +24,7 @@ from inferencesched_gateway.gateway import GatewaySettings
 from inferencesched_gateway.manifest import load
 from inferencesched_gateway.outcome import Outcome
 from inferencesched_gateway.service import Service, ServiceSettings
+from inferencesched_gateway.setup import MAX_AGE
 from inferencesched_gateway.trust import TrustedNetworks
 from inferencesched_gateway.wire import ClientTimeouts, Limits
 
@@ -87,6 +88,13 @@ def _networks(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> 
     help="Seconds without a byte of the answer, before it and in it.",
 )
 @click.option(
+    "--max-age",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=MAX_AGE,
+    show_default=True,
+    help="Seconds after which what an engine has said of itself is unknown again.",
+)
+@click.option(
     "--reload-interval",
     type=click.FloatRange(min=0.0),
     default=1.0,
@@ -132,6 +140,7 @@ def command(
     max_body: float,
     connect_timeout: float,
     answer_timeout: float,
+    max_age: float,
     reload_interval: float,
     drain_delay: float,
     drain_timeout: float,
@@ -164,6 +173,7 @@ def command(
         client_timeouts=ClientTimeouts(connect=connect_timeout, head=answer_timeout, body=answer_timeout),
         tls=None if tls_cert is None else _server_tls(tls_cert, tls_key),
         engine_tls=None if engine_ca is None else ssl.create_default_context(cafile=engine_ca),
+        max_age=max_age,
         reload_seconds=reload_interval,
         drain_delay=drain_delay,
         drain_seconds=drain_timeout,

@@ -23,7 +23,7 @@ from inferencesched_gateway.gateway import Gateway, GatewaySettings
 from inferencesched_gateway.local import Local
 from inferencesched_gateway.manifest import Manifest
 from inferencesched_gateway.pool import Pool
-from inferencesched_gateway.setup import Setup, install
+from inferencesched_gateway.setup import MAX_AGE, Setup, install
 from inferencesched_gateway.sight import has_facts, spots
 from inferencesched_gateway.watch import Watch
 from inferencesched_gateway.wire import Client, ClientTimeouts, Exchange, Limits, Server, ServerTimeouts
@@ -49,6 +49,7 @@ class ServiceSettings:
         client_timeouts: of the engines' side.
         tls: certificate and key of the clients' side; None for plain HTTP.
         engine_tls: how engines' certificates are verified; None for the system's authorities.
+        max_age: seconds after which what an engine has said of itself is unknown again.
         ready_seconds: how long readiness waits for the first facts of every endpoint.
         reload_seconds: how often files are looked at; 0 for never.
         drain_delay: seconds of going on as before while readiness says no, so that balancers notice.
@@ -64,6 +65,7 @@ class ServiceSettings:
     client_timeouts: ClientTimeouts = attrs.field(factory=ClientTimeouts)
     tls: ssl.SSLContext | None = None
     engine_tls: ssl.SSLContext | None = None
+    max_age: float = MAX_AGE
     ready_seconds: float = 5.0
     reload_seconds: float = 1.0
     drain_delay: float = 0.0
@@ -103,7 +105,8 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: list[Pool] = []
         client = Client(timeouts=settings.client_timeouts, limits=settings.limits, tls=settings.engine_tls)
-        self.gateway = Gateway(install(load(), None, rng=self._rng), client, settings.gateway, rng=self._rng)
+        setup = install(load(), None, rng=self._rng, max_age=settings.max_age)
+        self.gateway = Gateway(setup, client, settings.gateway, rng=self._rng)
         self._local = Local(self)
         self.server = Server(
             self._handle,
@@ -211,7 +214,7 @@ class Service:
 
     def _install(self, manifest: Manifest) -> None:
         before = self.setup
-        self.gateway.setup = setup = install(manifest, before, rng=self._rng)
+        self.gateway.setup = setup = install(manifest, before, rng=self._rng, max_age=self.settings.max_age)
         self._leaving += [pool for key, pool in before.pools.items() if key not in setup.pools]
 
     async def _open_feeds(self) -> None:

@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from inferencesched import Dispatcher
+from inferencesched import Dispatcher, EndpointTable
 from inferencesched.apis import Operations
 from inferencesched.resources import InferencePool, RoutingTable, StaticEndpoint
 from inferencesched_gateway.manifest import Manifest
 from inferencesched_gateway.pool import Pool
 
-__all__ = ["PoolKey", "Setup", "install"]
+__all__ = ["MAX_AGE", "PoolKey", "Setup", "install"]
+
+MAX_AGE = 2.0
+"""Seconds: the Endpoint Picker's ``--metrics-staleness-threshold``."""
 
 PoolKey = tuple[str, str]
 """Namespace and name of an InferencePool."""
@@ -38,7 +41,12 @@ class Setup:
 
 
 def install(
-    manifest: Manifest, before: Setup | None, *, rng: random.Random, clock: Callable[[], float] = time.monotonic
+    manifest: Manifest,
+    before: Setup | None,
+    *,
+    rng: random.Random,
+    max_age: float = MAX_AGE,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Setup:
     """Return the setup that `manifest` asks for; pools that ran before go on, with the new configuration.
 
@@ -47,6 +55,7 @@ def install(
     Args:
         before: what is in force; None at the start.
         rng: seeds the dice of every new pool.
+        max_age: seconds after which a fact that nobody has repeated is unknown again.
     """
     running = dict(before.pools) if before is not None else {}
     known = _listed(before.manifest) if before is not None else {}
@@ -55,7 +64,8 @@ def install(
     for key in listed:
         pool = running.pop(key, None)
         if pool is None:
-            dispatcher = Dispatcher.from_config(manifest.config, rng=random.Random(rng.getrandbits(64)))
+            table = EndpointTable(max_age=max_age)
+            dispatcher = Dispatcher.from_config(manifest.config, rng=random.Random(rng.getrandbits(64)), table=table)
             pool = Pool("/".join(key), dispatcher, clock=clock)
         elif before is not None and before.manifest.config != manifest.config:
             pool.reload(manifest.config)
@@ -63,8 +73,7 @@ def install(
         pools[key] = pool
     for pool in running.values():
         pool.drain(grace=0.0)
-    table = RoutingTable(manifest.resources)
-    return Setup(manifest, table, pools, manifest.config.operations())
+    return Setup(manifest, RoutingTable(manifest.resources), pools, manifest.config.operations())
 
 
 def _listed(manifest: Manifest) -> dict[PoolKey, dict[str, StaticEndpoint]]:
