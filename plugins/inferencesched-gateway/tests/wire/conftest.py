@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import pytest
 import uvloop
+from inferencesched_gateway.wire import Call, Client, Exchange, Headers, Origin, Server, UpstreamError
 
 from inferencesched.testing import VirtualLoop
-from inferencesched_gateway.wire import Call, Client, Exchange, Headers, Origin, Server, UpstreamError
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -56,8 +56,6 @@ class Heard:
 
 class Lab:
     """What a test uses; everything that is opened here is closed and counted when the test ends."""
-
-    Heard = Heard
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -120,6 +118,10 @@ class Lab:
             pass  # the other side broke the connection, which is up to the test
         finally:
             writer.close()
+
+    def hearing(self) -> Heard:
+        """Return an answer that has heard nothing yet."""
+        return Heard()
 
     def send(
         self,

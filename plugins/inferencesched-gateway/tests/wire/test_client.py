@@ -7,8 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-
-from inferencesched_gateway.wire import ClientTimeouts, Exchange, Headers, Limits, Origin, UpstreamError
+from inferencesched_gateway.wire import Call, ClientTimeouts, Exchange, Headers, Limits, Origin, UpstreamError
 
 if TYPE_CHECKING:
     from tests.wire.conftest import Heard, Lab, Run
@@ -583,12 +582,11 @@ def test_a_cancelled_call_is_told_nothing_and_its_connection_closes(run: Run, wh
 def test_a_call_may_be_cancelled_by_whom_it_tells(run: Run, at: str) -> None:
     async def main(lab: Lab) -> None:
         server = await lab.server(lambda exchange: exchange.respond(200, [], b"hello"))
-        heard: Heard = lab.Heard()
+        heard: Heard = lab.hearing()
         client = lab.client()
-        setattr(heard, at, lambda *_: call.cancel())
-        if at == "data":
-            heard.head = lambda *_: None  # type: ignore[method-assign]
-        call = client.send(Origin("127.0.0.1", server.port), b"GET", b"/", [], b"", heard)
+        calls: list[Call] = []
+        setattr(heard, at, lambda *_: calls[0].cancel())
+        calls.append(client.send(Origin("127.0.0.1", server.port), b"GET", b"/", [], b"", heard))
         await lab.until(lambda: not client.connections)
 
         assert not heard.over.done()
@@ -605,7 +603,7 @@ def test_a_receiver_that_fails_loses_its_call_and_harms_nobody(run: Run, at: str
 
         server = await lab.server(lambda exchange: exchange.respond(200, [], b"hello"))
         client, origin = lab.client(), Origin("127.0.0.1", server.port)
-        heard: Heard = lab.Heard()
+        heard: Heard = lab.hearing()
         setattr(heard, at, fail)
         client.send(origin, b"GET", b"/", [], b"", heard)
         await lab.until(lambda: lab.problems)
@@ -621,8 +619,12 @@ def test_the_end_is_a_good_moment_for_the_next_request(run: Run) -> None:
     async def main(lab: Lab) -> None:
         server = await lab.server(lambda exchange: exchange.respond(200, [], exchange.target))
         client, origin = lab.client(), Origin("127.0.0.1", server.port)
-        first, second = lab.Heard(), lab.Heard()
-        first.end = lambda: client.send(origin, b"GET", b"/2", [], b"", second) and None  # type: ignore[method-assign]
+        first, second = lab.hearing(), lab.hearing()
+
+        def send_next() -> None:
+            client.send(origin, b"GET", b"/2", [], b"", second)
+
+        first.end = send_next  # type: ignore[method-assign]
         client.send(origin, b"GET", b"/1", [], b"", first)
         await second.over
 
@@ -692,7 +694,7 @@ def test_small_requests_do_not_wait_for_each_other(run: Run) -> None:
 
 def test_large_bodies_are_handed_on_in_the_object_they_arrived_in(run: Run) -> None:
     async def main(lab: Lab) -> None:
-        client, heard = lab.client(), lab.Heard()
+        client, heard = lab.client(), lab.hearing()
         origin = await lab.scripted(never)
         client.send(origin, b"GET", b"/", [], b"", heard)
         await lab.until(lambda: [each for each in client._open if each._transport is not None])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+import itertools
+import random
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 from hypothesis import example, given, settings, strategies as st
-
 from inferencesched_gateway.wire import Client, Exchange, Headers, Limits, Origin, Server, UpstreamError
+from inferencesched_gateway.wire.connection import Connection
 
 if TYPE_CHECKING:
     from tests.wire.conftest import Lab, Run
@@ -28,7 +29,7 @@ def requests(draw: Callable[[Any], Any]) -> bytes:
     method = draw(st.sampled_from([b"GET", b"POST", b"HEAD", b"DELETE"]))
     target = draw(st.from_regex(rb"/[a-z0-9/?%=]{0,20}", fullmatch=True))
     lines = [b"%b: %b\r\n" % (b"x-" + draw(TOKEN), draw(VALUE)) for _ in range(draw(st.integers(0, 4)))]
-    body = draw(st.binary(max_size=50))
+    body: bytes = draw(st.binary(max_size=50))
     framing = draw(st.sampled_from(["none", "length", "chunked"]))
     if framing == "length":
         lines.append(b"Content-Length: %d\r\n" % len(body))
@@ -39,7 +40,7 @@ def requests(draw: Callable[[Any], Any]) -> bytes:
     else:
         body = b""
     lines = draw(st.permutations([*lines, b"Host: h\r\n"]))
-    return method + b" " + target + b" HTTP/1.1\r\n" + b"".join(lines) + b"\r\n" + body
+    return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, target, b"".join(lines), body)
 
 
 MUTATIONS = [b"\r", b"\n", b"\0", b" ", b":", b"\r\n", b"\r\n\r\n", b"\t", b"\xff", b"0", b"Content-Length: 3\r\n"]
@@ -59,7 +60,7 @@ def mutated(draw: Callable[[Any], Any]) -> bytes:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 class Memory(asyncio.Transport):
@@ -105,13 +106,6 @@ class Memory(asyncio.Transport):
     abort = close
 
 
-def in_loop(main: Callable[[], Any]) -> None:
-    async def inside() -> None:
-        main()
-
-    asyncio.run(inside())
-
-
 async def _listening(handler: Callable[[Exchange], None]) -> Server:
     server = Server(handler, limits=LIMITS)
     await server.start("127.0.0.1", 0)
@@ -133,8 +127,7 @@ def served(pieces: list[bytes], *, later: bool) -> tuple[list[Seen], bytes]:
     async def main() -> bytes:
         server = await _listening(handler)
         [listener] = server._listeners
-        factory: Callable[[], asyncio.Protocol] = functools.partial(_connection, server)
-        protocol = factory()
+        protocol = Connection(server)
         transport = Memory(protocol)
         protocol.connection_made(transport)
         for piece in pieces:
@@ -151,12 +144,6 @@ def served(pieces: list[bytes], *, later: bool) -> tuple[list[Seen], bytes]:
         return transport.written
 
     return seen, asyncio.run(main())
-
-
-def _connection(server: Server) -> asyncio.Protocol:
-    from inferencesched_gateway.wire.connection import Connection
-
-    return Connection(server)
 
 
 def checked(answers: bytes, taken: int) -> list[int]:
@@ -205,8 +192,6 @@ def test_mangled_requests_are_answered_or_refused_and_never_taken_two_ways(data:
 
 def test_thousands_of_mangled_requests_over_sockets_leave_nothing_behind(run: Run) -> None:
     """The same with real sockets, many at a time; the bytes are drawn here, with a seed, to have so many."""
-    import random
-
     rng = random.Random(6)
     heads = [
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nAccept: */*\r\n\r\n0123456789",
@@ -285,8 +270,8 @@ def told(pieces: list[bytes]) -> tuple[list[Any], bytes]:
         call = client.send(origin, b"GET", b"/", [], b"", answer)
         upstream = call.upstream
         assert upstream is not None
-        while upstream._transport is None:
-            await asyncio.sleep(0)
+        assert upstream._opening is not None
+        await upstream._opening
         for piece in pieces:
             upstream.data_received(piece)
         upstream.eof_received()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, strategies as st
-
 from inferencesched_gateway.wire import Headers, end_to_end
 from inferencesched_gateway.wire.headers import HOP_BY_HOP, LOWER, encode, first
 

@@ -7,7 +7,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from inferencesched_gateway.wire import Exchange, Headers, Limits, ServerTimeouts
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def test_http_1_0_closes_unless_asked_and_1_1_keeps_unless_asked(
     ],
 )
 @pytest.mark.parametrize("whole", [True, False])
-def test_some_answers_end_with_their_head(
+def test_some_answers_end_with_their_head(  # noqa: PLR0917 - a table
     run: Run, status: int, method: bytes, given: bytes | None, head: bytes, whole: bool
 ) -> None:
     async def main(lab: Lab) -> None:
@@ -341,7 +340,7 @@ def test_who_takes_no_answers_is_asked_for_no_more_requests(run: Run) -> None:
             exchange.respond(200, [], b"x" * 100_000)
 
         server = await lab.server(handler)
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
         writer.write(GET * 1000)
         await asyncio.sleep(0.1)
 
@@ -741,7 +740,10 @@ def test_a_body_that_keeps_coming_may_take_its_time(virtual: Run) -> None:
 
 def test_an_answer_may_take_its_time(virtual: Run) -> None:
     async def main(lab: Lab) -> None:
-        server = await lab.server(lambda exchange: lab.loop.call_later(3600, exchange.respond, 200, []), timeouts=SOON)
+        def handler(exchange: Exchange) -> None:
+            lab.loop.call_later(3600, exchange.respond, 200, [])
+
+        server = await lab.server(handler, timeouts=SOON)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(GET_CLOSE)
         assert statuses(await reader.read()) == [200]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
-
 from inferencesched_gateway.wire import Exchange, Limits, Origin
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ def test_a_client_that_goes_is_noticed(
 
 def test_a_refusal_is_seen(run: Run, serving: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
     async def main(lab: Lab) -> None:
-        server = await lab.server(lambda exchange: None, tls=serving, limits=Limits(body_bytes=10))
+        server = await lab.server(lambda _: None, tls=serving, limits=Limits(body_bytes=10))
         reader, writer = await asyncio.open_connection("localhost", server.port, ssl=trusting)
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
