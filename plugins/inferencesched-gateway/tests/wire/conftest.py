@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Self
 
 import pytest
 import uvloop
+from hypothesis import settings
 from inferencesched_gateway.wire import Call, Client, Exchange, Headers, Origin, Server, UpstreamError
 
 from inferencesched.testing import VirtualLoop
+
+# As for the root's tests, which these may run without.
+settings.register_profile("dev", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if "CI" in os.environ else "dev")
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
