@@ -86,6 +86,17 @@ class Running:
         found: dict[str, float] = self.background.run(look())
         return found
 
+    def touched(self) -> float:
+        """Return when the placement that has been silent longest gave its last sign of life; 0 if there is none."""
+
+        async def look() -> float:
+            (pool,) = self.service.pools
+            timer = pool.dispatcher.scheduler.next_timer()
+            return 0.0 if timer is None else timer - pool.dispatcher.scheduler.ledger.ttl
+
+        found: float = self.background.run(look())
+        return found
+
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = self.http.get("/-/status").raise_for_status().json()
         return found

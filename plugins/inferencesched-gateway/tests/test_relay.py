@@ -489,3 +489,60 @@ def test_f3_a_body_that_is_no_json_is_malformed(running: Any) -> None:
     assert answer.status_code == 400
     assert answer.headers["x-request-id"] == "r"
     assert "secret" not in answer.text
+
+
+TIMED = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: all}
+spec:
+  rules:
+  - timeouts: {request: 300ms}
+    backendRefs: [{group: inference.networking.k8s.io, kind: InferencePool, name: main}]
+---
+"""
+
+
+def test_the_time_that_a_route_allows_is_for_the_whole_answer(engine: Any, gateway: Start, tmp_path: Path) -> None:
+    file = tmp_path / "timed.yaml"
+    file.write_text(TIMED + REWRITTEN.replace("PORT", str(engine.port)))
+    running = gateway(file)
+
+    answer = running.http.post("/v1/chat/completions", json={**CHAT, "model": "chat"})
+
+    assert answer.status_code == 504
+    running.audit()
+
+
+def test_the_model_may_be_forced_by_those_who_are_trusted(running: Any, engine: Any, threads: Any) -> None:
+    headers = {"x-llm-d-model-name-rewrite": "other"}
+    asked = threads.submit(running.http.post, "/v1/chat/completions", json=CHAT, headers=headers)
+    running.wait_for(lambda: engine.waiting)
+    engine.answer({"model": "other", "choices": []})
+
+    assert json.loads(engine.seen[0]["body"])["model"] == "other"
+    assert asked.result().json()["model"] == MODEL
+
+
+def test_a_long_stream_keeps_its_lease(
+    running: Any, engine: Any, threads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it is alive while chunks come; otherwise its lease would be taken for lost after ten minutes."""
+    asked = threads.submit(lambda: _read(running))
+    running.wait_for(lambda: engine.waiting)
+    exchange = engine.waiting[0]
+    start = running.service.gateway.clock()
+    (pool,) = running.service.pools
+    engine.do(lambda: (exchange.start(200, SSE), exchange.write(event("one"))))
+    running.wait_for(lambda: sum(running.in_flight().values()) == 1.0)
+    for minute in range(1, 16):
+        monkeypatch.setattr(pool, "_clock", lambda minute=minute: start + 60.5 * minute)
+        monkeypatch.setattr(running.service.gateway, "clock", lambda minute=minute: start + 60.5 * minute)
+        engine.do(lambda minute=minute: exchange.write(event(f"minute {minute}")))
+        running.wait_for(lambda minute=minute: running.touched() >= start + 60.5 * minute)
+        engine.do(pool._ring)
+    assert sum(running.in_flight().values()) == 1.0
+    engine.do(lambda: (exchange.write(END), exchange.end()))
+
+    assert asked.result()[1].count(b"minute") == 15
+    running.audit()

@@ -48,10 +48,15 @@ _OBJECTIVE = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
 _FAIRNESS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
 _TTFT_SLO = ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms")
 _TPOT_SLO = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
+_MODEL = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
 _SUBSET = "x-gateway-destination-endpoint-subset"
 _DEFAULT_FLOW = "default-flow"  # the Endpoint Picker's
 _LONGEST_ID = 128
 _REMEMBERED_ORIGINS = 4096
+
+
+_NOTHING = Asked(None)
+"""What is asked for by a request that is passed through unread."""
 
 
 def _lower(name: str) -> str:
@@ -124,37 +129,34 @@ class Gateway:
         setup = self.setup
         headers = readable(exchange.headers, trusted=self.trusted.covers(exchange.peer))
         body: dict[str, Any] | None = None
-        asked: Asked | None = None
+        asked = _NOTHING
         if operation is not None:
             body = _decoded(exchange.body)
             asked = read_request(operation, body, dumps=orjson.dumps)
         elif not setup.operations.passes_through:
             raise BadBody("", "sent to a path that a configured parser knows")
-        model = None if asked is None else asked.model
-        session = headers.get(self.settings.session_header)
         routed = setup.table.route(
             host=headers.get("host", ""),
             method=exchange.method,
             path=exchange.path,
             query=exchange.query.decode("latin-1"),
             headers=headers,
-            model=model,
-            key=session or _first(headers, _FAIRNESS),
+            model=asked.model,
+            key=headers.get(self.settings.session_header) or _first(headers, _FAIRNESS),
             rng=self._rng,
         )
         if isinstance(routed, NoRoute):
             status, code, message = routed.status, routed.code, routed.message
             self.answer_error(exchange, operation, request_id, status=status, code=code, message=message)
             return
-        pool = setup.pools[routed.pool]
         if routed.request_headers:
             headers = changed(headers, routed.request_headers)
-        request = self._request(request_id, exchange, headers, asked, routed)
+        model = routed.model or _first(headers, _MODEL) or asked.model
         content, restored = exchange.body, None
-        if body is not None and routed.model is not None and routed.model != model:
-            content, restored = orjson.dumps({**body, "model": routed.model}), model
+        if body is not None and model != asked.model:
+            content, restored = orjson.dumps({**body, "model": model}), asked.model
         plan = Plan(
-            request,
+            self._request(request_id, exchange, headers=headers, asked=asked, model=model or "", routed=routed),
             routed,
             operation,
             exchange.method.encode(),
@@ -166,37 +168,33 @@ class Gateway:
         )
         for mirror in routed.mirrors:
             self.mirrors.send(attrs.evolve(plan, body=exchange.body), setup.pools[mirror])
-        Relay(self, plan, pool, exchange).start()
+        Relay(self, plan, setup.pools[routed.pool], exchange).start()
 
     def _request(
-        self, request_id: str, exchange: Exchange, headers: Mapping[str, str], asked: Asked | None, routed: Routed
+        self,
+        request_id: str,
+        exchange: Exchange,
+        *,
+        headers: Mapping[str, str],
+        asked: Asked,
+        model: str,
+        routed: Routed,
     ) -> Request:
-        model = routed.model or (asked.model if asked is not None else None) or ""
-        size = len(exchange.body)
-        flow = _first(headers, _FAIRNESS) or _DEFAULT_FLOW
         objective = _first(headers, _OBJECTIVE)
-        priority = 0
-        if objective is not None:
-            namespace, name = routed.pool
-            priority = self.setup.manifest.resources.priority(objective, name, namespace)
-        session = headers.get(self.settings.session_header)
-        if asked is None:
-            return Request(
-                request_id, model, priority=priority, flow=flow, session=session, headers=headers, size_bytes=size
-            )
+        namespace, name = routed.pool
         return Request(
             request_id,
             model,
             asked.prompt,
-            priority=priority,
-            flow=flow,
-            session=session,
+            priority=0 if objective is None else self.setup.manifest.resources.priority(objective, name, namespace),
+            flow=_first(headers, _FAIRNESS) or _DEFAULT_FLOW,
+            session=headers.get(self.settings.session_header),
             headers=headers,
             cache_salt=asked.cache_salt,
             media=asked.media,
             prompt_tokens=asked.prompt_tokens,
             max_output_tokens=asked.max_output_tokens,
-            size_bytes=size,
+            size_bytes=len(exchange.body),
             deadline=None if routed.timeout is None else self.clock() + routed.timeout,
             ttft_slo=_milliseconds(_first(headers, _TTFT_SLO)),
             tpot_slo=_milliseconds(_first(headers, _TPOT_SLO)),

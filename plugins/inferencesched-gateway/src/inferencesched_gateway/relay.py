@@ -42,6 +42,9 @@ __all__ = ["Plan", "Relay"]
 _TRY_ELSEWHERE = frozenset({502, 503, 504})
 """Answers by which a server says that it cannot serve now, and that another one might."""
 
+_TOUCH_SECONDS = 60.0
+"""How often a stream says that it is alive, so that its lease is not taken for lost."""
+
 _LARGEST_READ = 4 * 1024 * 1024
 """Bytes of an answer in one piece that is read for its usage; a longer one is passed on unread."""
 
@@ -103,6 +106,7 @@ class Relay:
         "_size",
         "_status",
         "_ticket",
+        "_touched",
     )
 
     def __init__(self, gateway: Gateway, plan: Plan, pool: Pool, exchange: Exchange) -> None:
@@ -113,6 +117,7 @@ class Relay:
         self._began = gateway.clock()
         self._placed: float | None = None
         self._first: float | None = None
+        self._touched = 0.0
         self._ticket: Ticket | None = None
         self._decision: Decision | None = None
         self._receipt: Rejection | None = None
@@ -184,9 +189,13 @@ class Relay:
     def data(self, chunk: bytes) -> None:
         """Pass a piece of the answer on."""
         if self._reader is not None:
+            now = self._gateway.clock()
             if self._first is None:
-                self._first = self._gateway.clock()
+                self._first = self._touched = now
                 self._begin()
+            elif now - self._touched > _TOUCH_SECONDS and self._ticket is not None:
+                self._touched = now
+                self._pool.touch(self._ticket)
             out = self._reader.feed(chunk)
             if out:
                 self._exchange.write(out)
@@ -262,9 +271,12 @@ class Relay:
             changes=routed.request_headers,
             owned=decision.owned_headers,
         )
-        self._call = self._gateway.client.send(
-            self._gateway.origin(decision, routed.hostname), plan.method, plan.target, headers, plan.body, self
-        )
+        gateway, deadline = self._gateway, plan.request.deadline
+        timeouts = None
+        if deadline is not None:
+            timeouts = attrs.evolve(gateway.client.timeouts, total=max(deadline - gateway.clock(), 0.0))
+        origin = gateway.origin(decision, routed.hostname)
+        self._call = gateway.client.send(origin, plan.method, plan.target, headers, plan.body, self, timeouts=timeouts)
 
     def _move(self) -> bool:
         """Try the next fallback, if there is one."""
