@@ -546,3 +546,37 @@ def test_a_long_stream_keeps_its_lease(
 
     assert asked.result()[1].count(b"minute") == 15
     running.audit()
+
+
+def test_a_body_that_is_cut_short_is_not_taken_for_whole(running: Any, engine: Any, threads: Any) -> None:
+    asked = threads.submit(running.http.post, "/v1/chat/completions", json=CHAT)
+    running.wait_for(lambda: engine.waiting)
+    head = [(b"content-type", b"application/json"), (b"content-length", b"100")]
+    engine.tell(lambda exchange: (exchange.start(200, head), exchange.write(b'{"choices"'), exchange.abort()))
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        asked.result()
+    running.wait_for(lambda: running.status()["results"])
+    assert running.status()["results"] == [{"status": 200, "result": "error", "requests": 1}]
+    running.audit()
+
+
+def test_a_body_that_is_cut_short_before_any_of_it_was_passed_on_comes_from_elsewhere(
+    hand_engine: Start, gateway: Start, threads: Any, tmp_path: Path
+) -> None:
+    """A body in which the model's name is to be restored is held until it is whole."""
+    fleet = [hand_engine(), hand_engine()]
+    file = tmp_path / "rewrite.yaml"
+    second_entry = f'- {{name: more, address: 127.0.0.1, port: "{fleet[1].port}", labels: {{app: main}}}}\n'
+    file.write_text(REWRITTEN.replace("PORT", str(fleet[0].port)) + second_entry)
+    running = gateway(file)
+    asked = threads.submit(running.http.post, "/v1/chat/completions", json={**CHAT, "model": "chat"})
+    running.wait_for(lambda: fleet[0].waiting or fleet[1].waiting)
+    first, second = fleet if fleet[0].waiting else reversed(fleet)
+
+    head = [(b"content-type", b"application/json"), (b"content-length", b"100")]
+    first.tell(lambda exchange: (exchange.start(200, head), exchange.write(b'{"model"'), exchange.abort()))
+    running.wait_for(lambda: second.waiting)
+    second.answer({"model": MODEL, "choices": []})
+
+    assert asked.result().json() == {"model": "chat", "choices": []}
