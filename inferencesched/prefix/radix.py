@@ -44,6 +44,10 @@ UNLIMITED = 1 << 62
 
 _ROOT = 0
 
+_FEW = 4
+"""Holders that are entered in a column one by one: hot prefixes have many, and come again; the rest of a prompt has few
+and other ones each time."""
+
 _STEPS = 64
 """Insertions that one count of the bytes lets pass, where there is room for so many."""
 
@@ -226,8 +230,14 @@ class RadixTree:
         for index, (blocks, bits) in enumerate(spans, 1):
             if index < len(spans) and spans[index][1] == bits:
                 continue  # the next span says the same of the same endpoints, and more
-            where = self._positions.of(bits) if bits & (bits - 1) else bits.bit_length() - 1
-            found[where] = blocks * unit  # deeper than what stood there
+            depth = blocks * unit  # deeper than what stands there
+            if bits.bit_count() > _FEW:
+                found[self._positions.of(bits)] = depth
+                continue
+            while bits:
+                slot = bits.bit_length() - 1
+                found[slot] = depth
+                bits ^= self._bits[slot]
         return found
 
     def depths(self, keys: Keys) -> NDArray[np.float64]:

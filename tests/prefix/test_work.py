@@ -205,6 +205,8 @@ def test_counting_the_bytes_now_and_then_decides_as_counting_them_every_time(
     often, seldom = filled(1), filled(64)
 
     assert (len(seldom), seldom.nodes, seldom.evicted_blocks) == (len(often), often.nodes, often.evicted_blocks)
+    assert seldom.evicted_blocks > 10_000, "the limit was felt"
+    assert seldom.counts < often.counts
     for number, content in enumerate(contents):
         keys = PrefixKeys(bytes((number % 7,)) + content, width=1)
         assert seldom.match(keys) == often.match(keys)
