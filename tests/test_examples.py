@@ -10,6 +10,7 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 PACKAGES = sorted(path.parent for path in EXAMPLES.glob("*/pyproject.toml"))
+MANIFESTS = sorted({path.parent for path in EXAMPLES.glob("*/*.yaml")})
 
 
 def python(*arguments: str, **environment: str) -> str:
@@ -40,6 +41,14 @@ def test_the_tests_of_a_package_pass(package: Path) -> None:
     assert "1 passed" in shown
 
 
+@pytest.mark.parametrize("folder", MANIFESTS, ids=lambda path: path.name)
+def test_manifests_are_right_without_a_word_of_warning(folder: Path) -> None:
+    checked = python("-m", "inferencesched", "check", str(folder))
+
+    assert checked.startswith("✓ no problems, no warnings")
+    assert {"EndpointPickerConfig", "HTTPRoute", "InferencePool", "endpoints"} <= set(checked.replace(",", "").split())
+
+
 def test_the_smallest_example_is_small() -> None:
     code = (EXAMPLES / "embed.py").read_text().split('"""', 2)[2]
 
@@ -56,4 +65,4 @@ def test_a_follow_up_goes_to_its_prefix_until_that_place_is_too_busy() -> None:
 def test_every_example_is_listed() -> None:
     listed = (EXAMPLES / "README.md").read_text()
 
-    assert [path.name for path in (*SCRIPTS, *PACKAGES) if path.name not in listed] == []
+    assert [path.name for path in (*SCRIPTS, *PACKAGES, *MANIFESTS) if path.name not in listed] == []
