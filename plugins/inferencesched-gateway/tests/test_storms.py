@@ -36,6 +36,7 @@ def test_m10_a_thousand_streams_at_once(
         writer.write(head.encode() + body)
         content = await reader.read(-1)
         writer.close()
+        await writer.wait_closed()
         return content
 
     async def pour() -> None:
@@ -129,6 +130,7 @@ def test_ten_thousand_malformed_requests(gateway: Start, hand_engine: Start, bac
             assert status in {200, 400}, (path, content, answer)
             assert status == 200 or answer["error"]["type"] == "invalid_request_error", answer
         writer.close()
+        await writer.wait_closed()
         return seen
 
     async def storm() -> list[dict[int, int]]:

@@ -19,13 +19,15 @@ class Watch:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = tuple(files)
-        self._seen = frozenset(self._traces())
+        self._known = self._seen = frozenset(self._traces())
 
     def has_changed(self) -> bool:
-        """Return whether anything is not as it was at the last look."""
-        now = frozenset(self._traces())
-        seen, self._seen = self._seen, now
-        return now != seen
+        """Return whether something has changed, and nothing since the last look: whoever writes has then done so."""
+        seen, self._seen = self._seen, frozenset(self._traces())
+        if self._seen != seen or seen == self._known:
+            return False
+        self._known = seen
+        return True
 
     def _traces(self) -> Iterator[_Trace]:
         for file in self.files:
