@@ -227,17 +227,17 @@ class RadixTree:
         Complexity: O(slots), vectorised, for each change of holders along the path.
         """
         found = np.zeros(len(self._bits))
-        for index, (blocks, bits) in enumerate(spans, 1):
-            if index < len(spans) and spans[index][1] == bits:
+        for index, (blocks, holders) in enumerate(spans, 1):
+            if index < len(spans) and spans[index][1] == holders:
                 continue  # the next span says the same of the same endpoints, and more
-            depth = blocks * unit  # deeper than what stands there
-            if bits.bit_count() > _FEW:
-                found[self._positions.of(bits)] = depth
+            depth, left = blocks * unit, holders  # deeper than what stands there
+            if holders.bit_count() > _FEW:
+                found[self._positions.of(holders)] = depth
                 continue
-            while bits:
-                slot = bits.bit_length() - 1
+            while left:
+                slot = left.bit_length() - 1
                 found[slot] = depth
-                bits ^= self._bits[slot]
+                left ^= self._bits[slot]
         return found
 
     def depths(self, keys: Keys) -> NDArray[np.float64]:
