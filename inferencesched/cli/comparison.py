@@ -1,18 +1,19 @@
-"""Comparing policies on one workload: the options, the progress bar and the files that commands share."""
+"""Comparing policies on one workload: the options, the progress bar, the page and the files that commands share."""
 
 from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import attrs
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from inferencesched.cli.output import progress_console
+from inferencesched.cli.output import console, print_json, progress_console, say
+from inferencesched.cli.table import comparison_table, headline
 from inferencesched.decision import Decision
 from inferencesched.scheduler import Scheduler
 from inferencesched.sim.fleet import Event, FleetSpec
@@ -22,29 +23,56 @@ from inferencesched.sim.replay import Result, replay
 from inferencesched.sim.report import Summary, summarize
 from inferencesched.sim.trace import Trace
 
-__all__ = ["Comparison", "compare", "fleet_options", "write_report"]
+__all__ = ["Comparison", "Receipt", "compare", "fleet_options", "progress_bars", "show", "write_report"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Receipt(Protocol):
+    """Why one request went where it went: a `Decision`, or what a gateway says of one."""
+
+    def explain(self) -> str:
+        """Return it for people."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        ...
+
+
 @attrs.frozen
 class Comparison:
-    """The same requests on the same fleet under several policies, and one decision to look at."""
+    """The same requests on the same fleet under several policies, and one decision to look at.
+
+    Attributes:
+        trace: the requests.
+        fleet: the engines.
+        seed: of the dice.
+        results: one for each policy; the last one is that which the others are there for.
+        receipt: of one decision under the last policy, if there was one.
+        is_live: measured by a client in real time, not in virtual time.
+    """
 
     trace: Trace
     fleet: FleetSpec
     seed: int
     results: tuple[Result, ...]
-    summaries: tuple[Summary, ...]
-    receipt: Decision | None
+    receipt: Receipt | None
+    is_live: bool = False
+    summaries: tuple[Summary, ...] = attrs.field(init=False)
+
+    @summaries.default
+    def _summaries(self) -> tuple[Summary, ...]:
+        return tuple(map(summarize, self.results))
 
     @property
     def title(self) -> str:
         """What was compared on what, in a line."""
         kinds = " and ".join(engine.name for engine in dict.fromkeys(self.fleet.engines))
+        how = "simulated in real time, behind the gateway" if self.is_live else "simulated"
         return (
             f"{self.trace.name}: {len(self.trace):,} requests in {self.trace.duration:,.0f} s"
-            f" on {len(self.fleet.engines)} × {kinds} (simulated)"
+            f" on {len(self.fleet.engines)} × {kinds} ({how})"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,15 +129,7 @@ def compare(
     half of the prompt was cached; if there is none, the one at half of the trace.
     """
     results, exhibit = [], _Exhibit(after=0)
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("requests"),
-        TimeElapsedColumn(),
-    )
-    screen = progress_console()
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+    with progress_bars() as progress:
         bars = {name: progress.add_task(name, total=len(trace), start=False) for name in policies}
         for name, policy in policies.items():
             progress.start_task(bars[name])
@@ -132,7 +152,20 @@ def compare(
                     watch=watch,
                 )
             )
-    return Comparison(trace, fleet, seed, tuple(results), tuple(map(summarize, results)), exhibit.decision)
+    return Comparison(trace, fleet, seed, tuple(results), exhibit.decision)
+
+
+def progress_bars() -> Progress:
+    """Return what shows how many requests have ended: on stderr, if that is a terminal, and gone in the end."""
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("requests"),
+        TimeElapsedColumn(),
+    )
+    screen = progress_console()
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
 
 
 def _scheduler(policy: Policy, rng: random.Random) -> Scheduler:
@@ -176,7 +209,30 @@ def write_report(comparison: Comparison, out: Path, *, command: str) -> list[Pat
             seed=comparison.seed,
             command=command,
             receipt="" if comparison.receipt is None else comparison.receipt.explain(),
+            is_live=comparison.is_live,
         ),
         encoding="utf-8",
     )
     return [png, page]
+
+
+def show(comparison: Comparison, written: Sequence[Path], *, as_json: bool) -> None:
+    """Print a comparison for people, with a sentence about its last policy and a receipt; or as one JSON document.
+
+    Args:
+        comparison: what to show.
+        written: the files in which there is more.
+        as_json: whether a program reads it.
+    """
+    if as_json:
+        print_json({**comparison.to_dict(), "files": [str(path) for path in written]})
+        return
+    ours = comparison.results[-1].policy
+    say(f"{comparison.title}\n")
+    console().print(comparison_table(comparison.summaries))
+    if (sentence := headline(comparison.summaries, ours)) is not None:
+        say(f"\n{sentence}")
+    if comparison.receipt is not None:
+        say(f"\nWhy there? The receipt of one decision under '{ours}':\n")
+        click.echo(comparison.receipt.explain())
+    say("\nWritten: " + ", ".join(str(path) for path in written))

@@ -22,7 +22,14 @@ __all__ = ["render_report"]
 
 
 def render_report(
-    trace: Trace, fleet: FleetSpec, results: Sequence[Result], *, seed: int, command: str, receipt: str
+    trace: Trace,
+    fleet: FleetSpec,
+    results: Sequence[Result],
+    *,
+    seed: int,
+    command: str,
+    receipt: str,
+    is_live: bool = False,
 ) -> str:
     """Return the page.
 
@@ -33,6 +40,7 @@ def render_report(
         seed: of the dice.
         command: what to type to have it again.
         receipt: one decision in full, as text; empty to leave it out.
+        is_live: whether the results were measured over HTTP in real time.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number
@@ -48,6 +56,7 @@ def render_report(
         seed=seed,
         command=command,
         receipt=receipt,
+        is_live=is_live,
         summaries=[summarize(result) for result in results],
         fields=[field.name for field in attrs.fields(type(fleet.engines[0])) if field.name != "name"],
         chart=draw_comparison(results, "svg").decode().partition("<svg")[2],

@@ -13,7 +13,7 @@ POLICIES = ["random", "round-robin", "least-in-flight", "prefix-only", "default"
 
 def demo(out: Path, *args: str) -> Result:
     """A short demo: ten seconds of traffic."""
-    return CliRunner().invoke(main, ["demo", "--duration", "10", "--out", str(out), *args])
+    return CliRunner().invoke(main, ["demo", "--virtual", "--duration", "10", "--out", str(out), *args])
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,10 @@ def test_it_writes_a_picture_and_a_page_that_needs_nothing_else(shown: tuple[Res
     assert "<script" not in page
     assert 'src="' not in page
     assert 'href="http' not in page
-    assert "inferencesched demo --endpoints 8 --engine h100 --scrape-interval 1.0 --seed 0 --duration 10.0" in page
+    assert (
+        "inferencesched demo --virtual --endpoints 8 --engine h100 --scrape-interval 1.0 --seed 0 --duration 10.0"
+        in page
+    )
 
 
 def test_json_is_one_document_and_nothing_else(tmp_path: Path) -> None:

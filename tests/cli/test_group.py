@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_ends_without_a_traceback(tmp_path: Path
     """It is the machine's fault, not the program's."""
     (tmp_path / "file").touch()
 
-    result = invoke("demo", "--duration", "1", "--out", str(tmp_path / "file/folder"))
+    result = invoke("demo", "--virtual", "--duration", "1", "--out", str(tmp_path / "file/folder"))
 
     assert result.exit_code == 1
     assert result.stderr == f"Error: {tmp_path / 'file/folder'}: Not a directory\n"
