@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import attrs
 import pytest
 
-from inferencesched import LifecycleError, Request, RequestRejected, load_config
+from inferencesched import LifecycleError, Observer, Request, RequestRejected, load_config
 from inferencesched.aio import AsyncDispatcher, Placement
 from inferencesched.config import Config
 from inferencesched.dispatcher import Dispatcher
@@ -293,6 +293,28 @@ def test_f10_a_retry_moves_the_lease_to_the_next_endpoint() -> None:
         assert is_clean(router)
 
     run(main)
+
+
+def test_what_an_answer_took_reaches_whoever_listens() -> None:
+    """Also after the first token, when the request itself is let go; not after the end."""
+    told: list[tuple[Any, ...]] = []
+
+    class Listener(Observer):
+        def usage_reported(self, *what: Any, now: float) -> None:
+            told.append(what)
+
+    async def main() -> None:
+        scheduler = config(at_once=1).scheduler(rng=random.Random(1), observers=[Listener()])
+        router = AsyncDispatcher(Dispatcher(scheduler))
+        router.add_endpoint("a")
+        async with router.place(Request("r", flow="mine")) as placement:
+            placement.first_token()
+            assert placement.report_usage(prompt_tokens=7, output_tokens=3)
+        assert not placement.report_usage(prompt_tokens=7, output_tokens=3)
+
+    run(main)
+
+    assert told == [("r", "mine", 7, 3)]
 
 
 def test_after_the_first_token_there_is_no_retry() -> None:
