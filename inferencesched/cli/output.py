@@ -11,12 +11,12 @@ from rich.console import Console
 
 __all__ = ["console", "json_option", "print_json", "progress_console", "say"]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., Any])
 
 _LEAST_WIDTH = 100  # of tables in a pipe, where there is no terminal to ask
 
 
-def json_option(command: Command) -> Command:
+def json_option(command: F) -> F:
     """Add ``--json`` as the argument `as_json`."""
     flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout, and nothing else.")
     return flag(command)
