@@ -6,6 +6,7 @@ Prompt, headers and attributes are kept out of ``repr`` so that they reach no lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -24,18 +25,13 @@ DEFAULT_FLOW = "default-flow"
 BYTES_PER_TOKEN = 4
 """How text is counted when no tokenizer ran: the Endpoint Picker's estimate backend packs four bytes a token."""
 
+_NUMBERS = ("prompt_tokens", "max_output_tokens", "size_bytes", "deadline", "ttft_slo", "tpot_slo")
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 def _lower_names(headers: Mapping[str, str]) -> Mapping[str, str]:
     """HTTP header names are case-insensitive; they are looked up in lower case from here on."""
     return MappingProxyType({name.lower(): value for name, value in headers.items()}) if headers else _EMPTY
-
-
-def _is_number(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    """Refuse NaN, infinities and negatives: a deadline that compares false with everything would never expire."""
-    if value is not None and not 0 <= value < float("inf"):
-        raise ValueError(f"{attribute.name} must be a finite number ≥ 0, got {value!r}")
 
 
 @attrs.frozen(eq=False)
@@ -75,13 +71,20 @@ class Request:
     headers: Mapping[str, str] = attrs.field(default=_EMPTY, kw_only=True, repr=False, converter=_lower_names)
     cache_salt: str = attrs.field(default="", kw_only=True, repr=False)
     media: tuple[bytes, ...] = attrs.field(default=(), kw_only=True, repr=False)
-    prompt_tokens: int | None = attrs.field(default=None, kw_only=True, validator=_is_number)
-    max_output_tokens: int | None = attrs.field(default=None, kw_only=True, validator=_is_number)
-    size_bytes: int | None = attrs.field(default=None, kw_only=True, validator=_is_number)
-    deadline: float | None = attrs.field(default=None, kw_only=True, validator=_is_number)
-    ttft_slo: float | None = attrs.field(default=None, kw_only=True, validator=_is_number)
-    tpot_slo: float | None = attrs.field(default=None, kw_only=True, validator=_is_number)
+    prompt_tokens: int | None = attrs.field(default=None, kw_only=True)
+    max_output_tokens: int | None = attrs.field(default=None, kw_only=True)
+    size_bytes: int | None = attrs.field(default=None, kw_only=True)
+    deadline: float | None = attrs.field(default=None, kw_only=True)
+    ttft_slo: float | None = attrs.field(default=None, kw_only=True)
+    tpot_slo: float | None = attrs.field(default=None, kw_only=True)
     attributes: Mapping[str, Any] = attrs.field(default=_EMPTY, kw_only=True, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse NaN, infinities and negatives: a deadline that compares false with everything would never expire."""
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number ≥ 0, got {value!r}")
 
     @property
     def lora(self) -> str:

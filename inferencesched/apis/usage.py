@@ -5,7 +5,6 @@ What is no count is not there: an engine that reports nonsense is no reason to f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -13,6 +12,8 @@ import attrs
 from inferencesched.apis.operations import Operation
 
 __all__ = ["Usage", "usage_in", "usage_of"]
+
+_TOO_MANY = 10**18
 
 
 @attrs.frozen
@@ -64,7 +65,9 @@ def usage_in(operation: Operation, event: Any) -> Usage | None:
         return None
     if operation.api == "sglang":
         return _read(event.get("meta_info"))
-    for holder in (event, event.get("response"), event.get("message")):
+    if (usage := _read(event.get("usage"))) is not None:
+        return usage
+    for holder in (event.get("response"), event.get("message")):
         if isinstance(holder, dict) and (usage := _read(holder.get("usage"))) is not None:
             return usage
     return None
@@ -73,27 +76,25 @@ def usage_in(operation: Operation, event: Any) -> Usage | None:
 def _read(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    cached = _first(details, "cached_tokens") if isinstance(details, dict) else None
-    if cached is None:
-        cached = _first(usage, "cache_read_input_tokens", "cached_tokens")
-    found = Usage(
-        _first(usage, "prompt_tokens", "input_tokens"), _first(usage, "completion_tokens", "output_tokens"), cached
-    )
-    return None if found == Usage() else found
+    get = usage.get
+    details = get("prompt_tokens_details") or get("input_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    prompt = _either(get("prompt_tokens"), get("input_tokens"))
+    output = _either(get("completion_tokens"), get("output_tokens"))
+    cached = _either(cached, get("cache_read_input_tokens"), get("cached_tokens"))
+    return None if prompt is None and output is None and cached is None else Usage(prompt, output, cached)
 
 
-def _first(holder: Mapping[str, Any], *keys: str) -> int | None:
-    return next((count for key in keys if (count := _count(holder.get(key))) is not None), None)
-
-
-def _count(value: Any) -> int | None:
-    """Return a count of tokens: a non-negative whole number, or the text of one."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
-        return int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**18 else None
+def _either(*values: Any) -> int | None:
+    """Return the first that is a count of tokens: a non-negative whole number, or the text of one."""
+    for value in values:
+        if type(value) is int and 0 <= value < _TOO_MANY:  # nearly always the first
+            return value
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
+            return int(value)
+        if isinstance(value, float) and value.is_integer() and 0 <= value < _TOO_MANY:
+            return int(value)
+    return None
 
 
 def _sum(found: list[Usage]) -> Usage:

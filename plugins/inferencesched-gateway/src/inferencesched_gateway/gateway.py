@@ -14,7 +14,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -30,7 +30,8 @@ from inferencesched.apis import (
     read_request,
     rejection_answer,
 )
-from inferencesched.resources import NoRoute, Routed
+from inferencesched.resources import NoRoute
+from inferencesched_gateway.control import Control, read_control
 from inferencesched_gateway.headers import changed, readable
 from inferencesched_gateway.manifest import SCHEME_LABEL
 from inferencesched_gateway.mirror import Mirrors
@@ -44,19 +45,15 @@ __all__ = ["Gateway", "GatewaySettings"]
 
 _log = logging.getLogger(__name__)
 
-_OBJECTIVE = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
-_FAIRNESS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
-_TTFT_SLO = ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms")
-_TPOT_SLO = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
-_MODEL = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
-_SUBSET = "x-gateway-destination-endpoint-subset"
-_DEFAULT_FLOW = "default-flow"  # the Endpoint Picker's
 _LONGEST_ID = 128
 _REMEMBERED_ORIGINS = 4096
 
 
-_NOTHING = Asked(None)
-"""What is asked for by a request that is passed through unread."""
+_UNREAD = Asked(None)
+"""What is known of a request that is passed through."""
+
+_UNTOLD = Control()
+"""What strangers may say of how they are treated."""
 
 
 def _lower(name: str) -> str:
@@ -127,14 +124,17 @@ class Gateway:
 
     def _carry(self, exchange: Exchange, request_id: str, operation: Operation | None) -> None:
         setup = self.setup
-        headers = readable(exchange.headers, trusted=self.trusted.covers(exchange.peer))
+        is_trusted = self.trusted.covers(exchange.peer)
+        headers = readable(exchange.headers, trusted=is_trusted)
+        control = read_control(headers) if is_trusted else _UNTOLD
         body: dict[str, Any] | None = None
-        asked = _NOTHING
+        asked = _UNREAD
         if operation is not None:
             body = _decoded(exchange.body)
             asked = read_request(operation, body, dumps=orjson.dumps)
         elif not setup.operations.passes_through:
             raise BadBody("", "sent to a path that a configured parser knows")
+        session = headers.get(self.settings.session_header)
         routed = setup.table.route(
             host=headers.get("host", ""),
             method=exchange.method,
@@ -142,7 +142,7 @@ class Gateway:
             query=exchange.query.decode("latin-1"),
             headers=headers,
             model=asked.model,
-            key=headers.get(self.settings.session_header) or _first(headers, _FAIRNESS),
+            key=session or (control.flow if control.is_flow_told else None),
             rng=self._rng,
         )
         if isinstance(routed, NoRoute):
@@ -151,44 +151,22 @@ class Gateway:
             return
         if routed.request_headers:
             headers = changed(headers, routed.request_headers)
-        model = routed.model or _first(headers, _MODEL) or asked.model
+            control = read_control(headers)
+        model = routed.model or control.model or asked.model
         content, restored = exchange.body, None
         if body is not None and model != asked.model:
             content, restored = orjson.dumps({**body, "model": model}), asked.model
-        plan = Plan(
-            self._request(request_id, exchange, headers=headers, asked=asked, model=model or "", routed=routed),
-            routed,
-            operation,
-            exchange.method.encode(),
-            exchange.target if routed.path is None else _target(routed.path, exchange.query),
-            exchange.headers,
-            content,
-            restored,
-            _subset(headers.get(_SUBSET)),
-        )
-        for mirror in routed.mirrors:
-            self.mirrors.send(attrs.evolve(plan, body=exchange.body), setup.pools[mirror])
-        Relay(self, plan, setup.pools[routed.pool], exchange).start()
-
-    def _request(
-        self,
-        request_id: str,
-        exchange: Exchange,
-        *,
-        headers: Mapping[str, str],
-        asked: Asked,
-        model: str,
-        routed: Routed,
-    ) -> Request:
-        objective = _first(headers, _OBJECTIVE)
         namespace, name = routed.pool
-        return Request(
+        priority = 0
+        if control.objective is not None:
+            priority = setup.manifest.resources.priority(control.objective, name, namespace)
+        request = Request(
             request_id,
-            model,
+            model or "",
             asked.prompt,
-            priority=0 if objective is None else self.setup.manifest.resources.priority(objective, name, namespace),
-            flow=_first(headers, _FAIRNESS) or _DEFAULT_FLOW,
-            session=headers.get(self.settings.session_header),
+            priority=priority,
+            flow=control.flow,
+            session=session,
             headers=headers,
             cache_salt=asked.cache_salt,
             media=asked.media,
@@ -196,9 +174,23 @@ class Gateway:
             max_output_tokens=asked.max_output_tokens,
             size_bytes=len(exchange.body),
             deadline=None if routed.timeout is None else self.clock() + routed.timeout,
-            ttft_slo=_milliseconds(_first(headers, _TTFT_SLO)),
-            tpot_slo=_milliseconds(_first(headers, _TPOT_SLO)),
+            ttft_slo=control.ttft_slo,
+            tpot_slo=control.tpot_slo,
         )
+        plan = Plan(
+            request,
+            routed,
+            operation,
+            exchange.method.encode(),
+            exchange.target if routed.path is None else _target(routed.path, exchange.query),
+            exchange.headers,
+            content,
+            restored,
+            control.subset,
+        )
+        for mirror in routed.mirrors:
+            self.mirrors.send(attrs.evolve(plan, body=exchange.body), setup.pools[mirror])
+        Relay(self, plan, setup.pools[routed.pool], exchange).start()
 
     # --- what relays need ----------------------------------------------------------------------------------------
 
@@ -266,26 +258,6 @@ def _decoded(content: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise BadBody("", "a JSON object")
     return body
-
-
-def _first(headers: Mapping[str, str], names: tuple[str, str]) -> str | None:
-    current, deprecated = names
-    return headers.get(current) or headers.get(deprecated)
-
-
-def _milliseconds(text: str | None) -> float | None:
-    """Return seconds; None for what is no finite number of milliseconds above 0."""
-    if text is None:
-        return None
-    try:
-        seconds = float(text) / 1000.0
-    except ValueError:
-        return None
-    return seconds if 0 < seconds < float("inf") else None
-
-
-def _subset(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def _target(path: str, query: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from inferencesched.resources import HeaderChanges
 from inferencesched_gateway.trust import CONTROL_HEADERS
@@ -17,7 +18,11 @@ _NOT_TO_ENGINE = frozenset(name.encode() for name in CONTROL_HEADERS) | {
     b"host",
     b"x-request-id",
 }
+_NOT_TO_ENGINE_IF_READ = _NOT_TO_ENGINE | {b"accept-encoding"}
+_UNCOMPRESSED = (b"accept-encoding", b"identity")
 _NOT_FROM_ENGINE = frozenset({b"server", b"x-request-id"})
+_NOT_FROM_ENGINE_IF_CHANGED = _NOT_FROM_ENGINE | {b"content-length"}
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def readable(headers: Headers, *, trusted: bool) -> dict[str, str]:
@@ -45,53 +50,66 @@ def changed(headers: dict[str, str], changes: Iterable[HeaderChanges]) -> dict[s
 
 def to_engine(
     headers: Headers,
-    ours: Mapping[str, str],
+    ours: Headers,
     *,
     is_read: bool,
     changes: Iterable[HeaderChanges] = (),
+    told: Mapping[str, str] = _NOTHING,
     owned: Iterable[str] = (),
 ) -> Headers:
     """Return what is forwarded of a client's headers, with ours in place of the client's.
 
     Args:
-        ours: set in any case, whatever the client or a route says under these names.
+        ours: system-owned headers: control headers, or the request's id.
         is_read: whether the answer will be read on its way; it must then come uncompressed.
         changes: the modifiers of the route.
+        told: what the decision says to set, whatever a client or a route says under these names.
         owned: further names that the client's headers lose.
     """
-    kept = [header for header in end_to_end(headers) if header[0] not in _NOT_TO_ENGINE]
-    for change in changes:
-        kept = _apply(kept, change)
-    replaced = {**_encoded(ours), **({b"accept-encoding": b"identity"} if is_read else {})}
-    gone = {*replaced, *(name.lower().encode("latin-1") for name in owned)}
-    return [*(header for header in kept if header[0] not in gone), *replaced.items()]
+    dropped = _NOT_TO_ENGINE_IF_READ if is_read else _NOT_TO_ENGINE
+    kept = [header for header in end_to_end(headers) if header[0] not in dropped]
+    if changes:
+        for change in changes:
+            kept = _changed(kept, change.set, change.add, change.remove)
+        kept = [header for header in kept if header[0] not in dropped]
+    if told or owned:
+        kept = _changed(kept, told, _NOTHING, owned)
+    kept += ours
+    if is_read:
+        kept.append(_UNCOMPRESSED)
+    return kept
 
 
 def from_engine(
-    headers: Headers, ours: Mapping[str, str], *, keep_length: bool, changes: Iterable[HeaderChanges] = ()
+    headers: Headers,
+    ours: Headers,
+    *,
+    keep_length: bool,
+    changes: Iterable[HeaderChanges] = (),
+    told: Mapping[str, str] = _NOTHING,
 ) -> Headers:
     """Return what of an engine's headers goes to the client, and ours.
 
     Args:
+        ours: the request's id, and a new length.
         keep_length: whether the body is passed on byte for byte.
+        changes: the modifiers of the route.
+        told: what the decision says to set.
     """
-    kept = [header for header in end_to_end(headers) if header[0] not in _NOT_FROM_ENGINE]
-    if not keep_length:
-        kept = [header for header in kept if header[0] != b"content-length"]
+    dropped = _NOT_FROM_ENGINE if keep_length else _NOT_FROM_ENGINE_IF_CHANGED
+    kept = [header for header in end_to_end(headers) if header[0] not in dropped]
     for change in changes:
-        kept = _apply(kept, change)
-    replaced = _encoded(ours)
-    return [*(header for header in kept if header[0] not in replaced), *replaced.items()]
+        kept = _changed(kept, change.set, change.add, change.remove)
+    if told:
+        kept = _changed(kept, told, _NOTHING, ())
+    kept += ours
+    return kept
 
 
-def _apply(headers: Headers, change: HeaderChanges) -> Headers:
-    replaced = _encoded(change.set)
-    gone = {*replaced, *(name.lower().encode("latin-1") for name in change.remove)}
-    return [
-        *(header for header in headers if header[0] not in gone),
-        *replaced.items(),
-        *_encoded(change.add).items(),
-    ]
+def _changed(headers: Headers, set: Mapping[str, str], add: Mapping[str, str], remove: Iterable[str]) -> Headers:
+    replaced = _encoded(set)
+    gone = {*replaced, *(name.lower().encode("latin-1") for name in remove)}
+    return [*(header for header in headers if header[0] not in gone), *replaced.items(), *_encoded(add).items()]
 
 
 def _encoded(headers: Mapping[str, str]) -> dict[bytes, bytes]:

@@ -89,8 +89,9 @@ class _Copy:
         """Send it there."""
         self._ticket = ticket
         plan = self._plan
-        ours = {**decision.headers, "x-request-id": plan.request.id}
-        headers = to_engine(plan.headers, ours, is_read=True, owned=decision.owned_headers)
+        ours = [(b"x-gateway-destination-endpoint", decision.address.encode()), plan.id_header]
+        told, owned = decision.headers, decision.owned_headers
+        headers = to_engine(plan.headers, ours, is_read=True, told=told, owned=owned)
         origin = self._gateway.origin(decision)
         self._call = self._gateway.client.send(origin, plan.method, plan.target, headers, plan.body, self)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from inferencesched import Assigned, Config, Decision, Dispatcher, Endpoint, Rejected, Rejection, Request
+from inferencesched.apis import Usage
 from inferencesched.events import Evicted, Ticket
 from inferencesched.signals import MODEL_COLUMNS, wanted_columns
 
@@ -92,6 +93,12 @@ class Pool:
     def report_cached_tokens(self, decision: Decision, tokens: float) -> None:
         """Say how many prompt tokens the engine had in cache."""
         self.dispatcher.scheduler.report_cached_tokens(decision, tokens, now=self._clock())
+
+    def report_usage(self, ticket: Ticket, usage: Usage) -> None:
+        """Say what the answer took, before it has ended."""
+        self.dispatcher.report_usage(
+            ticket, prompt_tokens=usage.prompt_tokens or 0, output_tokens=usage.output_tokens or 0, now=self._clock()
+        )
 
     def finish(self, ticket: Ticket, outcome: str) -> None:
         """Give the place back: ``success``, ``error`` or ``cancelled``."""

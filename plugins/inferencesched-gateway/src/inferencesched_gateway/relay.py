@@ -75,6 +75,11 @@ class Plan:
     model: str | None = None
     subset: tuple[str, ...] | None = None
 
+    @property
+    def id_header(self) -> tuple[bytes, bytes]:
+        """The header that names the request, on both sides."""
+        return b"x-request-id", self.request.id.encode("ascii")
+
 
 class Relay:
     """Carries one request to an engine and its answer back.
@@ -262,13 +267,12 @@ class Relay:
     def _send(self, decision: Decision) -> None:
         plan, routed = self._plan, self._plan.routed
         self._attempts += 1
-        ours = {**decision.headers, "x-request-id": plan.request.id}
-        ours["x-gateway-destination-endpoint"] = decision.address
         headers = to_engine(
             plan.headers,
-            ours,
+            [(b"x-gateway-destination-endpoint", decision.address.encode()), plan.id_header],
             is_read=plan.operation is not None,
             changes=routed.request_headers,
+            told=decision.headers,
             owned=decision.owned_headers,
         )
         gateway, deadline = self._gateway, plan.request.deadline
@@ -300,11 +304,16 @@ class Relay:
         assert self._decision is not None
         if self._reader is not None and self._ticket is not None:
             self._pool.first_token(self._ticket)
-        ours = {**self._decision.response_headers, "x-request-id": self._plan.request.id}
-        is_whole = not self._is_held and (self._reader is None or self._plan.model is None)
-        headers = from_engine(self._head, ours, keep_length=is_whole, changes=self._plan.routed.response_headers)
+        ours = [self._plan.id_header]
         if length is not None:
-            headers.append((b"content-length", b"%d" % length))
+            ours.append((b"content-length", b"%d" % length))
+        headers = from_engine(
+            self._head,
+            ours,
+            keep_length=not self._is_held and (self._reader is None or self._plan.model is None),
+            changes=self._plan.routed.response_headers,
+            told=self._decision.response_headers,
+        )
         self._head = None
         self._exchange.start(self._status, headers)
 
@@ -365,13 +374,15 @@ class Relay:
         exchange, ticket, decision = self._exchange, self._ticket, self._decision
         exchange.on_disconnect = exchange.on_writable = None
         self._ticket = self._call = None
+        usage = usage if usage is not None or self._reader is None else self._reader.usage
         if ticket is not None:
+            if usage is not None:
+                self._pool.report_usage(ticket, usage)
             if result == "cancelled":
                 self._pool.cancel(ticket)
             else:
                 self._pool.finish(ticket, result)
         now = self._gateway.clock()
-        usage = usage if usage is not None or self._reader is None else self._reader.usage
         outcome = Outcome(
             self._plan.request.id,
             self._pool.name,
