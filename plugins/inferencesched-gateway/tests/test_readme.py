@@ -11,11 +11,11 @@ from inferencesched_gateway.trust import CONTROL_HEADERS
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def options() -> dict[str, list[str]]:
-    """Return each option of the table with its defaults, in the order in which its names stand there."""
+def options() -> dict[str, str]:
+    """Return each option of the table with its default, empty where it has none."""
     table = README.partition("## Options")[2].partition("\n## ")[0]
     rows = [row.split("|")[1:3] for row in table.splitlines() if row.startswith("| `-")]
-    found = {}
+    found: dict[str, str] = {}
     for names, defaults in rows:
         given = re.findall(r"--[a-z-]+", names)
         found |= dict(zip_longest(given, (each.strip() for each in defaults.split(",")), fillvalue=""))
