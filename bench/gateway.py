@@ -303,8 +303,8 @@ def report_whole(rows: Rows, policies: dict[str, str]) -> None:
 
 
 def figures(measured: Measured | None, direct: Measured) -> list[str]:
-    """Return the figures of one cell; the direct row shows its whole latency."""
-    if measured is None:
+    """Return the figures of one cell; the direct row shows its whole latency. A cell without any answer has none."""
+    if measured is None or not measured.loaded.requests:
         return ["–"] * 5
     loaded = measured.loaded
     base = None if measured is direct else direct.loaded
@@ -335,7 +335,7 @@ def report_streams(streamed: Rows, whole: Rows) -> None:
         line = [name]
         for cell in wanted:
             measured = cells_of.get(cell)
-            if measured is None:
+            if measured is None or not measured.loaded.requests:
                 line += ["–"] * 7
                 continue
             request = whole.get(name, {}).get(Cell(Question(KIB), cell.connections))

@@ -49,6 +49,9 @@ from bench.peers.tau import Choose, Replayed, Session, replay, sessions, tokeniz
 DEFAULT_SESSIONS = Path(__file__).resolve().parent.parent.parent / "shared/data/tau-airline-sessions-0-69.jsonl.gz"
 ROUNDS = 3
 AT_ONCE = 10
+SHORT_REQUEST = 16
+"""Tokens of prefill that a request in flight is worth whose answer has four tokens; by default it is 1,024."""
+
 PEERS = ("smg", "vllm-router")
 HITS, QUERIES = "vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"
 CORES = range(os.cpu_count() or 1)
@@ -139,10 +142,18 @@ def contenders(fleet: Fleet, chosen_routers: list[Router]) -> dict[str, Contende
 
 
 def ours_on(fleet: Fleet) -> list[Router]:
-    """Return the gateway as it is, and listening to the engines' cache events."""
-    path = fleet.folder / "precise.yaml"
-    path.write_text(json.dumps(configuration(fleet.events_port)))  # JSON is YAML
-    return [Router("ours", "default", ours()), Router("ours", "KV-cache events", ours("-f", path))]
+    """Return the gateway as it is, told that answers are short, and listening to the engines' cache events too."""
+    policies = {
+        f"requestTokens {SHORT_REQUEST}": configuration(request_tokens=SHORT_REQUEST),
+        "KV-cache events": configuration(fleet.events_port),
+        f"KV-cache events, requestTokens {SHORT_REQUEST}": configuration(fleet.events_port, SHORT_REQUEST),
+    }
+    known = [Router("ours", "default", ours())]
+    for number, (policy, document) in enumerate(policies.items()):
+        path = fleet.folder / f"policy-{number}.yaml"
+        path.write_text(json.dumps(document))  # JSON is YAML
+        known.append(Router("ours", policy, ours("-f", path)))
+    return known
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------

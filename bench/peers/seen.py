@@ -41,18 +41,27 @@ class NotSeen(Exception):
     """What the engines did has not become a fact."""
 
 
-def configuration(events_port: int) -> dict[str, Any]:
-    """Return the gateway's default policy with the engines' cache events and lists of models."""
+def configuration(events_port: int | None = None, request_tokens: int = 1024) -> dict[str, Any]:
+    """Return the gateway's default policy with the engines' lists of models and, given a port, their cache events.
+
+    Args:
+        events_port: where the engines look for somebody to tell.
+        request_tokens: what a request in flight counts as (1,024 is the default).
+    """
     weights = {"expected-work-scorer": 4, "kv-cache-utilization-scorer": 1}
-    events = {"zmqEndpoint": f"tcp://127.0.0.1:{events_port}", "topicFilter": "kv@"}
+    parameters: dict[str, dict[str, Any]] = {"expected-work-scorer": {"requestTokens": request_tokens}}
+    producers = []
+    if events_port is not None:
+        events = {"zmqEndpoint": f"tcp://127.0.0.1:{events_port}", "topicFilter": "kv@"}
+        producers.append({"type": "precise-prefix-cache-producer", "parameters": {"kvEventsConfig": events}})
     return {
         "apiVersion": "llm-d.ai/v1alpha1",
         "kind": "EndpointPickerConfig",
         "plugins": [
-            {"type": "precise-prefix-cache-producer", "parameters": {"kvEventsConfig": events}},
+            *producers,
             {"type": "models-data-source"},
             {"type": "models-data-extractor"},
-            *({"type": name} for name in weights),
+            *({"type": name, "parameters": parameters.get(name, {})} for name in weights),
         ],
         "schedulingProfiles": [
             {
