@@ -29,7 +29,7 @@ $(READY): pyproject.toml $(PLUGINS:=/pyproject.toml) | $(BIN)/python
 	  --editable '.[dev]' $(foreach plugin,$(PLUGINS),--editable './$(plugin)[dev]')
 	@touch $@
 
-demo: $(READY) ## compare policies on a simulated fleet, with a plot and a report
+demo: $(READY) ## compare policies over HTTP, with a plot and a report
 	$(BIN)/inferencesched demo
 
 test: $(READY) ## run every test

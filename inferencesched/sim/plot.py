@@ -95,15 +95,16 @@ def _draw_hits(axes: Axes, results: Sequence[Result], colours: Sequence[str]) ->
 
 def _draw_work(axes: Axes, results: Sequence[Result], colours: Sequence[str]) -> None:
     """Draw every endpoint as a dot at its share of the work, relative to an even share."""
+    most = 1.0
     for place, (result, colour) in enumerate(zip(results, colours, strict=True)):
         tokens = np.array([endpoint.tokens for endpoint in result.endpoints], dtype=float)
-        axes.scatter(
-            tokens / max(tokens.mean(), 1.0), [place] * len(tokens), color=colour, alpha=0.7, s=36, linewidth=0
-        )
+        shares = tokens / max(tokens.mean(), 1.0)
+        most = max(most, shares.max())
+        axes.scatter(shares, [place] * len(tokens), color=colour, alpha=0.7, s=36, linewidth=0)
     axes.axvline(1.0, color="#444444", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(results)), [result.policy for result in results])
     axes.set_ylim(len(results) - 0.5, -0.5)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.05 * most)
     axes.set_xlabel("tokens computed ÷ mean of all endpoints (one dot per endpoint)")
     axes.set_title("Work of each endpoint, relative to an even share")
     axes.tick_params(axis="y", length=0)

@@ -1,6 +1,11 @@
-"""Facts about ``inferencesched demo``: what a newcomer sees, and what a script reads."""
+"""Facts about ``inferencesched demo``: what a newcomer sees, and what a script reads.
+
+Distributions are installed here by writing their metadata to a folder that comes first on the path, where it hides what
+is installed under the same name.
+"""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,3 +98,85 @@ def test_the_same_seed_shows_the_same_and_writes_the_same(tmp_path: Path) -> Non
         assert (first[1] / file).read_bytes() == (second[1] / file).read_bytes()
         assert (first[1] / file).read_bytes() != (other[1] / file).read_bytes()
     assert json.loads(first[0].stdout)["policies"] == json.loads(second[0].stdout)["policies"]
+
+
+LIVE = """
+import click
+
+@click.command()
+@click.option("--keep", is_flag=True)
+@click.option("--duration", type=float)
+@click.option("--seed", type=int)
+@click.option("--out")
+@click.option("--json", "as_json", is_flag=True)
+def live(**options):
+    print(sorted(options.items()))
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that installs a distribution with these commands, or hides one by giving it none."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(name: str, commands: str = "") -> None:
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[inferencesched.commands]\n{commands}\n")
+        (tmp_path / "somebodys_live.py").write_text(LIVE)
+
+    return install
+
+
+def test_it_is_live_where_gateway_and_engines_are_installed(installed: Callable[..., None], tmp_path: Path) -> None:
+    """Whoever brings the command `live` runs it; what both can be told is handed on."""
+    installed("inferencesched_gateway", "live = somebodys_live:live")
+    installed("inferencesched_enginesim", "enginesim = somebodys_live:live")
+
+    result = CliRunner().invoke(main, ["demo", "--seed", "3", "--keep", "--json", "--out", str(tmp_path / "out")])
+
+    options = [("as_json", True), ("duration", 20.0), ("keep", True), ("out", tmp_path / "out"), ("seed", 3)]
+    assert result.stdout == f"{options}\n"
+
+
+@pytest.mark.parametrize("hidden", ["inferencesched_gateway", "inferencesched_enginesim"])
+def test_it_is_virtual_where_one_of_them_is_not(installed: Callable[..., None], hidden: str, tmp_path: Path) -> None:
+    """And says in one line how to get them."""
+    installed(hidden)
+
+    result = CliRunner().invoke(main, ["demo", "--duration", "5", "--endpoints", "2", "--json", "--out", str(tmp_path)])
+
+    assert [policy["policy"] for policy in json.loads(result.stdout)["policies"]] == POLICIES
+    assert result.stderr == (
+        "In virtual time; for the live demonstration: pip install inferencesched-gateway inferencesched-enginesim\n"
+    )
+
+
+def test_there_is_nothing_to_keep_where_one_of_them_is_not(installed: Callable[..., None]) -> None:
+    """Better no demonstration than one that ends where it was asked to stay."""
+    installed("inferencesched_gateway")
+
+    result = CliRunner().invoke(main, ["demo", "--keep"])
+
+    assert result.exit_code == 1
+    assert "pip install inferencesched-gateway inferencesched-enginesim" in result.stderr
+
+
+@pytest.mark.parametrize("option", [["--engine", "a100"], ["--endpoints", "2"], ["--scrape-interval", "1"]])
+def test_what_only_the_simulation_knows_is_refused_by_the_live_one(
+    installed: Callable[..., None], option: list[str]
+) -> None:
+    """Rather than ignored."""
+    installed("inferencesched_gateway", "live = somebodys_live:live")
+    installed("inferencesched_enginesim", "enginesim = somebodys_live:live")
+
+    result = CliRunner().invoke(main, ["demo", *option])
+
+    assert result.exit_code == 2
+    assert f"{option[0]} goes with --virtual" in result.stderr
+
+
+def test_the_simulation_cannot_be_kept() -> None:
+    """Nothing of it runs."""
+    assert CliRunner().invoke(main, ["demo", "--virtual", "--keep"]).exit_code == 2

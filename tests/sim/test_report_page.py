@@ -57,3 +57,17 @@ def test_the_page_leaves_out_what_there_is_not() -> None:
     page = render_report(TRACE, FLEET, results(), seed=0, command="", receipt="")
 
     assert "One decision in full" not in page
+
+
+def test_the_page_says_whether_time_was_real() -> None:
+    """And that times which were measured differ from run to run."""
+    virtual, live = (
+        render_report(TRACE, FLEET, results(), seed=0, command="", receipt="", is_live=is_live)
+        for is_live in (False, True)
+    )
+
+    assert "in virtual time" in virtual
+    assert "give the same numbers" in virtual
+    assert "in real time" in live
+    assert "measured by an HTTP client" in live
+    assert "times differ from run to run" in live
