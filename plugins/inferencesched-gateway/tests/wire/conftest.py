@@ -90,7 +90,9 @@ class Lab:
         for task in self._scripts:
             task.cancel()
         await asyncio.gather(*self._scripts, return_exceptions=True)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        # asyncio accepts in a task, which may have begun just before the listener was closed.
+        await self.until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+        await self.until(lambda: not any(server.connections for server in self._servers))
         assert not self.problems, self.problems
 
     async def server(self, handler: Callable[[Exchange], None], **options: Any) -> Server:

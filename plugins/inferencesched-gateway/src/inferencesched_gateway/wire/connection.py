@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         "_pieces",
         "_received",
         "_scanned",
+        "_stopped",
         "_tls",
         "_unsent",
         "deadline",
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._received = 0  # bytes of the body so far; in CLOSING, bytes not listened to
         self._held = b""  # requests that came before the answer to this one
+        self._stopped = False  # reading, by us
         self._looping = False
         self._paused = False  # writing, by the transport
         self._unsent = 0  # bytes waiting when the write deadline was set
@@ -88,8 +90,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read, hold, or stop listening."""
         if self._phase == _BUSY:
-            self._held += data
-            self.transport.pause_reading()
+            self._hold(data)
         elif self._phase == _CLOSING:
             self._received += len(data)
             if self._received > _LINGER_BYTES:
@@ -141,11 +142,13 @@ class Connection(asyncio.Protocol):
         exchange.over()
         self.server.finished()
         if not self.keep_alive or self.server.draining:
-            self._close(linger=bool(self._held))
+            self._close(linger=self._stopped)
             return
         self._phase = _HEAD
-        if self._paused:  # a client that asks and asks but takes no answers is not listened to
-            self.transport.pause_reading()
+        if self._paused:
+            self._hold(b"")  # a client that asks and asks but takes no answers is not listened to
+        elif not self._stopped:
+            self._deadline(self.server.timeouts.idle)
         elif not self._looping:
             self._next()
 
@@ -195,11 +198,19 @@ class Connection(asyncio.Protocol):
     # Reading
 
     def _next(self) -> None:
-        """Wait for the next request, or begin with what is held."""
+        """Begin with what is held, and read on when that is used up."""
         data, self._held = self._held, b""
+        self._deadline(self.server.timeouts.idle)
         self._take(data)
         if self._phase == _HEAD and not self._paused:
+            self._stopped = False
             self.transport.resume_reading()
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what came before its turn, and read no more."""
+        self._held += data
+        self._stopped = True
+        self.transport.pause_reading()
 
     def _take(self, data: bytes) -> None:
         """Read on; a loop, since a handler may answer before it returns, and requests may follow each other."""
@@ -207,16 +218,13 @@ class Connection(asyncio.Protocol):
         try:
             while data and self._phase != _CLOSING:
                 if self._phase == _BUSY or self._paused:
-                    self._held = data
-                    self.transport.pause_reading()
+                    self._hold(data)
                     break
                 data = self._take_head(data) if self._phase == _HEAD else self._take_body(data)
         except Refused as refused:
             self._refuse(refused.status, refused.reason)
         finally:
             self._looping = False
-        if self.idle and not self._paused:
-            self._deadline(self.server.timeouts.idle)
 
     def _take_head(self, data: bytes) -> bytes:
         if self._buffer:

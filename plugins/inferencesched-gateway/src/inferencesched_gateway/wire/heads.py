@@ -25,7 +25,7 @@ UNTIL_CLOSE = -2
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(?:(/.*)|(\?.*))?", re.IGNORECASE)
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z!$&'()*+\-.;=_~%]*)(?::[0-9]{0,5})?")
-_FRAMING = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"})
+_ONCE = frozenset({b"content-length", b"expect", b"host", b"transfer-encoding"})
 
 
 @attrs.define
@@ -56,6 +56,9 @@ class _Fields:
 
     __slots__ = ("complete", "headers")
 
+    # Asked for by every new parser; to find that they are missing costs more than the rest of its making.
+    on_body = on_chunk_complete = on_chunk_header = on_message_begin = on_message_complete = on_status = on_url = None
+
     def __init__(self) -> None:
         self.headers: Headers = []
         self.complete = False
@@ -73,11 +76,11 @@ class _Framing:
     __slots__ = ("chunked", "close", "expect", "host", "keep_alive", "length")
 
     def __init__(self, headers: Headers) -> None:
-        pairs = [pair for pair in headers if pair[0] in _FRAMING]
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            _once_each(pairs)
-            fields[b"connection"] = b",".join(value for name, value in pairs if name == b"connection")
+        fields = dict(headers)
+        if len(fields) != len(headers):
+            _once_each(headers)
+            if b"connection" in fields:
+                fields[b"connection"] = b",".join(value for name, value in headers if name == b"connection")
         length = fields.get(b"content-length")
         if length is not None and not length.isdigit():
             raise Refused(400, "content-length is not a number")
@@ -99,9 +102,9 @@ class _Framing:
             self.keep_alive = b"keep-alive" in options
 
 
-def _once_each(pairs: Headers) -> None:
-    """Refuse what is given twice; only the fields about the connection are a list."""
-    names = [name for name, _ in pairs if name != b"connection"]
+def _once_each(headers: Headers) -> None:
+    """Refuse what is given twice and would then mean two things."""
+    names = [name for name, _ in headers if name in _ONCE]
     if len(set(names)) != len(names):
         raise Refused(400, "host, content-length, transfer-encoding and expect can be given only once")
 
