@@ -87,6 +87,14 @@ def test_openai_lists_the_models_of_all_endpoints(served: Any, client: openai.Op
     assert {model.id: (model.model_extra or {})["parent"] for model in models}["english-bot"] == MODEL
 
 
+def test_openai_retrieves_a_model(served: Any, client: openai.OpenAI) -> None:
+    served.wait_for(lambda: client.models.list().data)
+
+    assert client.models.retrieve("english-bot").id == "english-bot"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("unheard-of")
+
+
 def test_openai_asynchronous_clients_side_by_side(served: Any) -> None:
     async def ask(client: openai.AsyncOpenAI, i: int) -> int:
         stream = await client.chat.completions.create(

@@ -580,3 +580,12 @@ def test_a_body_that_is_cut_short_before_any_of_it_was_passed_on_comes_from_else
     second.answer({"model": MODEL, "choices": []})
 
     assert asked.result().json() == {"model": "chat", "choices": []}
+
+
+def test_a_receipt_is_found_by_any_id_that_was_accepted(running: Any, engine: Any, threads: Any) -> None:
+    asked = threads.submit(running.http.post, "/v1/chat/completions", json=CHAT, headers={"x-request-id": "one two/3"})
+    running.wait_for(lambda: engine.waiting)
+    engine.answer()
+
+    asked.result()
+    assert running.http.get("/-/receipts/one%20two%2F3").json()["outcome"]["request_id"] == "one two/3"

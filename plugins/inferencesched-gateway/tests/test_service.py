@@ -130,9 +130,9 @@ def test_an_access_log_has_a_line_for_each_request(serve: Start, fleet: list[Any
     command.process.send_signal(signal.SIGTERM)
     said, errors = command.process.communicate(timeout=30)
 
-    line = json.loads(said.splitlines()[-1])
-    assert line["status"] == 200
-    assert line["pool"] == "default/default"
+    first, second = map(json.loads, said.splitlines()[-2:])
+    assert (first["status"], first["result"], first["pool"]) == (200, "success", "default/default")
+    assert (second["status"], second["result"], second["pool"]) == (400, "refused", "")
     assert "secret" not in said + errors
 
 
@@ -274,6 +274,18 @@ def test_another_policy_is_another_generation(gateway: Start, hand_engine: Start
     kept = running.http.get(f"/-/receipts/{asked.result().headers['x-request-id']}").json()
     assert kept["receipt"]["generation"] == 2
     assert "running-requests-size-scorer" in kept["receipt"]["passes"][0]["weights"]
+
+
+def test_reloads_at_once_come_one_after_another(gateway: Start, hand_engine: Start, tmp_path: Path) -> None:
+    file = tmp_path / "endpoints.yaml"
+    write_endpoints(file, hand_engine().url)
+    running = gateway(file)
+
+    async def reload() -> Any:
+        return await asyncio.gather(*(running.service.reload() for _ in range(3)))
+
+    assert running.background.run(reload()) == [True, True, True]
+    assert len(running.service._feeds) == 1
 
 
 DISCOVERED = """

@@ -28,7 +28,11 @@ async def simulated_engines(count: int, *options: str) -> AsyncIterator[tuple[st
     """
     arguments = ["-m", "inferencesched", "enginesim", "--engines", str(count), "--port", "0", "--json", *options]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for whoever started them: answers under way need them a little longer
     )
     try:
         yield await _addresses(process)

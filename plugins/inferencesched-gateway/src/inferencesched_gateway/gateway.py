@@ -33,8 +33,8 @@ from inferencesched.apis import (
 from inferencesched.resources import NoRoute
 from inferencesched_gateway.control import Control, read_control
 from inferencesched_gateway.headers import changed, readable
-from inferencesched_gateway.manifest import SCHEME_LABEL
 from inferencesched_gateway.mirror import Mirrors
+from inferencesched_gateway.outcome import Outcome
 from inferencesched_gateway.records import Records
 from inferencesched_gateway.relay import Plan, Relay
 from inferencesched_gateway.setup import Setup
@@ -73,7 +73,9 @@ class GatewaySettings:
     """
 
     attempts: int = attrs.field(default=3, validator=attrs.validators.ge(1))
-    session_header: str = attrs.field(default="x-session-id", converter=_lower)
+    session_header: str = attrs.field(
+        default="x-session-id", converter=_lower, validator=attrs.validators.matches_re(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
+    )
     trusted: tuple[str, ...] = ()
     keep_receipts: int = attrs.field(default=256, validator=attrs.validators.ge(0))
 
@@ -116,11 +118,11 @@ class Gateway:
         try:
             self._carry(exchange, request_id, operation)
         except BadBody as error:
-            self.answer_error(exchange, operation, request_id, status=400, code="invalid-request", message=error)
+            self._turn_away(exchange, operation, request_id, status=400, code="invalid-request", message=error)
         except Exception:  # noqa: BLE001 — our own fault, whatever it is: it must not end without an answer
             _log.exception("request %s: failed before it was placed", request_id)
             if not exchange.started:
-                self.answer_error(exchange, operation, request_id, status=500, code="internal")
+                self._turn_away(exchange, operation, request_id, status=500, code="internal")
 
     def _carry(self, exchange: Exchange, request_id: str, operation: Operation | None) -> None:
         setup = self.setup
@@ -146,15 +148,22 @@ class Gateway:
             rng=self._rng,
         )
         if isinstance(routed, NoRoute):
-            status, code, message = routed.status, routed.code, routed.message
-            self.answer_error(exchange, operation, request_id, status=status, code=code, message=message)
+            self._turn_away(
+                exchange,
+                operation,
+                request_id,
+                status=routed.status,
+                code=routed.code,
+                message=routed.message,
+                model=asked.model,
+            )
             return
         if routed.request_headers:
             headers = changed(headers, routed.request_headers)
             control = read_control(headers)
         model = routed.model or control.model or asked.model
         content, restored = exchange.body, None
-        if body is not None and model != asked.model:
+        if operation is not None and operation.has_model and body is not None and model != asked.model:
             content, restored = orjson.dumps({**body, "model": model}), asked.model
         namespace, name = routed.pool
         priority = 0
@@ -170,6 +179,7 @@ class Gateway:
             headers=headers,
             cache_salt=asked.cache_salt,
             media=asked.media,
+            media_placed=asked.is_media_placed,
             prompt_tokens=asked.prompt_tokens,
             max_output_tokens=asked.max_output_tokens,
             size_bytes=len(exchange.body),
@@ -201,8 +211,7 @@ class Gateway:
         if origin is None:
             if len(self._origins) >= _REMEMBERED_ORIGINS:
                 self._origins.clear()
-            scheme = decision.endpoint.labels.get(SCHEME_LABEL, "http")
-            origin = self._origins[address] = Origin.parse(f"{scheme}://{address}")
+            origin = self._origins[address] = Origin.parse(address)
         return origin if hostname is None else attrs.evolve(origin, authority=hostname.encode("ascii"))
 
     def later(self, function: Callable[[], None]) -> None:
@@ -226,8 +235,24 @@ class Gateway:
         """Answer a request that cannot be carried, in the shape of its own API."""
         _respond(exchange, error_answer(operation, status, message, code=code), request_id)
 
+    def _turn_away(
+        self,
+        exchange: Exchange,
+        operation: Operation | None,
+        request_id: str,
+        *,
+        status: int,
+        code: str,
+        message: str | BadBody = "",
+        model: str | None = None,
+    ) -> None:
+        """Answer a request that comes to no pool, and keep a record of it."""
+        self.answer_error(exchange, operation, request_id, status=status, code=code, message=message)
+        self.records.ended(Outcome(request_id, model=model or "", status=status, result="refused"), None)
+
     def refuse_unread(self, status: int, reason: str) -> tuple[Headers, bytes]:
         """Return headers and body for a request that the wire does not take."""
+        self.records.ended(Outcome(next(self._ids), status=status, result="refused"), None)
         answer = error_answer(None, status, f"{reason[:1].upper()}{reason[1:]}.", code="refused")
         return _headers(answer), answer.content
 

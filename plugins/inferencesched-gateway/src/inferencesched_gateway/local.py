@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import orjson
 
-from inferencesched.apis import models_list
+from inferencesched.apis import error_answer, models_list
 from inferencesched_gateway.pool import Pool
 from inferencesched_gateway.wire import Exchange
 
@@ -26,6 +27,7 @@ __all__ = ["Local"]
 _JSON = [(b"content-type", b"application/json")]
 _TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 _RECEIPTS = "/-/receipts"
+_MODELS = "/v1/models"
 
 
 class Local:
@@ -41,7 +43,7 @@ class Local:
             "/healthz": self._alive,
             "/livez": self._alive,
             "/readyz": self._ready,
-            "/v1/models": self._models,
+            _MODELS: self._models,
             "/-/status": self._status,
             _RECEIPTS: self._receipts,
         }
@@ -54,6 +56,8 @@ class Local:
         answer = self._answers.get(path)
         if answer is None and path.startswith(f"{_RECEIPTS}/"):
             answer = self._receipt
+        if answer is None and path.startswith(f"{_MODELS}/"):
+            answer = self._model
         is_private = path.startswith("/-/")
         if answer is None or (is_private and not self._service.gateway.trusted.covers(exchange.peer)):
             return False
@@ -70,13 +74,28 @@ class Local:
             exchange.respond(503, _TEXT, b"draining\n" if self._service.is_draining else b"starting\n")
 
     def _models(self, exchange: Exchange) -> None:
+        _answer(exchange, self._listed())
+
+    def _model(self, exchange: Exchange) -> None:
+        name = unquote(exchange.path.removeprefix(f"{_MODELS}/"))
+        found = next((model for model in self._listed()["data"] if model["id"] == name), None)
+        if found is None:
+            message = f"The model '{name}' does not exist."
+            answer = error_answer(None, 404, message, code="model_not_found")
+            exchange.respond(404, _JSON, answer.content)
+        else:
+            _answer(exchange, found)
+
+    def _listed(self) -> dict[str, Any]:
+        """Return what engines say they serve, and the names that rewrites make of it."""
         models: dict[str, bool] = {}
         for pool in self._service.setup.pools.values():
             models |= pool.models
         bases = [model for model, is_adapter in models.items() if not is_adapter]
         parent = bases[0] if len(bases) == 1 else None  # of several, the engines' lists do not say which
         parents = {} if parent is None else {model: parent for model, is_adapter in models.items() if is_adapter}
-        _answer(exchange, models_list(models, parents=parents))
+        names = dict.fromkeys([*models, *self._service.setup.table.models])
+        return models_list(names, parents=parents)
 
     def _status(self, exchange: Exchange) -> None:
         service = self._service
@@ -100,7 +119,7 @@ class Local:
         _answer(exchange, {"receipts": [record.outcome.to_dict() for record in self._service.gateway.records.latest()]})
 
     def _receipt(self, exchange: Exchange) -> None:
-        record = self._service.gateway.records.find(exchange.path.removeprefix(f"{_RECEIPTS}/"))
+        record = self._service.gateway.records.find(unquote(exchange.path.removeprefix(f"{_RECEIPTS}/")))
         if record is None:
             exchange.respond(404, _TEXT, b"no receipt of that request is kept\n")
         elif b"text/plain" in (exchange.header(b"accept") or b""):

@@ -66,7 +66,10 @@ def load(files: Sequence[Path] = (), urls: Iterable[str] = ()) -> Manifest:
     config = load_config(*documents)
     resources = resolve(*documents)
     if given and resources.pools:
-        raise ConfigError([Problem("--endpoint", "names no pool; with InferencePools, list it in an endpoints file")])
+        message = (
+            "endpoints that are given by URL or simulated belong to no pool; with InferencePools, list them in a file"
+        )
+        raise ConfigError([Problem("", message)])
     resources = attrs.evolve(resources, endpoints=(*resources.endpoints, *given))
     if not resources.pools:
         resources = attrs.evolve(resources, pools=(DEFAULT_POOL,))

@@ -22,7 +22,7 @@ class Outcome:
         model: as the client asked.
         priority: that it had.
         status: that the client got; 499 when it left before there was one.
-        result: ``success``, ``error``, ``cancelled`` or ``rejected``.
+        result: ``success``, ``error``, ``cancelled``, ``rejected`` for want of a place, or ``refused`` for what it is.
         duration: seconds from the whole request to the end of the answer.
         waited: seconds until there was a place; None when there never was.
         ttft: seconds to the first byte of a streamed answer; None for an answer in one piece.
@@ -32,13 +32,13 @@ class Outcome:
     """
 
     request_id: str
-    pool: str
-    endpoint: str
-    model: str
-    priority: int
-    status: int
-    result: str
-    duration: float
+    pool: str = ""
+    endpoint: str = ""
+    model: str = ""
+    priority: int = 0
+    status: int = 0
+    result: str = ""
+    duration: float = 0.0
     waited: float | None = None
     ttft: float | None = None
     tpot: float | None = None

@@ -55,6 +55,7 @@ class Records:
         self.results[outcome.status, outcome.result] += 1
         latest = self._latest
         latest[outcome.request_id] = Record(receipt, outcome)
+        latest.move_to_end(outcome.request_id)
         if len(latest) > self._most:
             latest.popitem(last=False)
         if self.listener is not None:

@@ -235,7 +235,7 @@ class Relay:
         """The engine cannot be reached, is silent, or has broken off."""
         self._call = None
         if not self._exchange.started:
-            if self._move():
+            if not self._is_late() and self._move():
                 return
             self._status, code = (504, "engine-timeout") if error.timed_out else (502, "engine-unreachable")
             self._gateway.answer_error(
@@ -297,6 +297,11 @@ class Relay:
         self._decision = moved
         self._send(moved)
         return True
+
+    def _is_late(self) -> bool:
+        """Whether the time that the route allows is over: no other endpoint could do better."""
+        deadline = self._plan.request.deadline
+        return deadline is not None and self._gateway.clock() >= deadline
 
     def _begin(self, length: int | None = None) -> None:
         """Pass the head of the answer on, with a new length if it has one; from now on there is no other endpoint."""

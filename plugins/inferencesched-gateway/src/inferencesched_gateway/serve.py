@@ -43,6 +43,13 @@ def _networks(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> 
     return value
 
 
+def _header(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        return GatewaySettings(session_header=value).session_header
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is no name of a header") from None
+
+
 @click.command("serve")
 @click.option(
     "-f",
@@ -66,7 +73,13 @@ def _networks(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> 
     callback=_networks,
     help="Network whose control headers count (objective, fairness id, subset …), and that may read receipts.",
 )
-@click.option("--session-header", default="x-session-id", show_default=True, help="Header that names the session.")
+@click.option(
+    "--session-header",
+    callback=_header,
+    default="x-session-id",
+    show_default=True,
+    help="Header that names the session.",
+)
 @click.option(
     "--attempts",
     type=click.IntRange(1, 16),
@@ -151,7 +164,7 @@ def command(
     seed: int | None,
     as_json: bool,
 ) -> None:
-    r"""Serve an OpenAI- and Anthropic-compatible gateway in front of model servers.
+    """Serve an OpenAI- and Anthropic-compatible gateway in front of model servers.
 
     Manifests are those of the field: EndpointPickerConfig, InferencePool, InferenceObjective, InferenceModelRewrite,
     HTTPRoute and endpoints files. Without any, the endpoints make one pool, and the default policy places requests.
@@ -160,7 +173,7 @@ def command(
     inferencesched serve --demo
     inferencesched serve --endpoint http://10.0.0.7:8000 --endpoint http://10.0.0.8:8000
     inferencesched serve -f manifests/ --host 0.0.0.0 --trust 10.0.0.0/8
-    """
+    """  # noqa: D301 — click's own mark for lines that are not to be wrapped
     if not (files or urls or demo):
         raise click.UsageError("nothing to serve: give -f, --endpoint or --demo")
     if (tls_cert is None) != (tls_key is None):
@@ -239,9 +252,10 @@ def _listen_to_signals(service: Service) -> None:
         else:
             begin(service.drain)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, begin, service.reload)
+    with contextlib.suppress(NotImplementedError):  # as on Windows, where Ctrl-C ends the loop itself
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(signal.SIGHUP, begin, service.reload)
 
 
 def _write(outcome: Outcome) -> None:

@@ -104,6 +104,7 @@ class Service:
         self._feeds: list[Feed] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: list[Pool] = []
+        self._reloading = asyncio.Lock()
         client = Client(timeouts=settings.client_timeouts, limits=settings.limits, tls=settings.engine_tls)
         setup = install(load(), None, rng=self._rng, max_age=settings.max_age)
         self.gateway = Gateway(setup, client, settings.gateway, rng=self._rng)
@@ -172,26 +173,10 @@ class Service:
     async def reload(self) -> bool:
         """Read everything anew and put it in force; return whether it was right. If not, nothing changes.
 
-        What is wrong is logged.
+        What is wrong is logged. Reloads that are asked for at once come one after another.
         """
-        before = self.setup
-        try:
-            manifest = self._load()
-        except InferenceschedError as error:
-            _log.error("not reloaded, everything stays as it was:\n%s", error)
-            return False
-        await self._close_feeds()
-        try:
-            self._install(manifest)
-            await self._open_feeds()
-        except InferenceschedError as error:
-            _log.error("not reloaded, everything goes back to what it was:\n%s", error)
-            await self._close_feeds()
-            self._install(before.manifest)
-            await self._open_feeds()
-            return False
-        _log.info("reloaded: %d pools", len(manifest.pools))
-        return True
+        async with self._reloading:
+            return await self._reload()
 
     async def drain(self) -> None:
         """End well: say so, accept nothing new, wait for what is under way; `stopped` tells when that is over."""
@@ -211,6 +196,27 @@ class Service:
     def _handle(self, exchange: Exchange) -> None:
         if not self._local.handle(exchange):
             self.gateway.handle(exchange)
+
+    async def _reload(self) -> bool:
+        before = self.setup
+        try:
+            manifest = self._load()
+        except InferenceschedError as error:
+            _log.error("not reloaded, everything stays as it was:\n%s", error)
+            return False
+        await self._close_feeds()
+        try:
+            self._install(manifest)
+            await self._open_feeds()
+        except InferenceschedError as error:
+            _log.error("not reloaded, everything goes back to what it was:\n%s", error)
+            await self._close_feeds()
+            self._install(before.manifest)
+            await self._open_feeds()
+            return False
+        _log.info("reloaded: %d pools", len(manifest.pools))
+        self._begin(self._look_for_facts())
+        return True
 
     def _install(self, manifest: Manifest) -> None:
         before = self.setup
@@ -243,8 +249,11 @@ class Service:
     async def _follow_files(self) -> None:
         while True:
             await asyncio.sleep(self.settings.reload_seconds)
-            if self._watch.has_changed():
-                await self.reload()
+            try:
+                if self._watch.has_changed():
+                    await self.reload()
+            except Exception:  # noqa: BLE001 — whatever it was: the next change is looked at all the same
+                _log.exception("not reloaded")
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -11,13 +11,15 @@ import attrs
 from inferencesched import Dispatcher, EndpointTable
 from inferencesched.apis import Operations
 from inferencesched.resources import InferencePool, RoutingTable, StaticEndpoint
-from inferencesched_gateway.manifest import Manifest
+from inferencesched_gateway.manifest import SCHEME_LABEL, Manifest
 from inferencesched_gateway.pool import Pool
 
 __all__ = ["MAX_AGE", "PoolKey", "Setup", "install"]
 
 MAX_AGE = 2.0
 """Seconds: the Endpoint Picker's ``--metrics-staleness-threshold``."""
+
+_LEAVE_SECONDS = 30.0
 
 PoolKey = tuple[str, str]
 """Namespace and name of an InferencePool."""
@@ -50,7 +52,8 @@ def install(
 ) -> Setup:
     """Return the setup that `manifest` asks for; pools that ran before go on, with the new configuration.
 
-    Requests that are queued or in flight are not touched. A pool that is asked for no longer accepts nothing new.
+    Requests that are queued or in flight are not touched. A pool that is asked for no longer accepts nothing new; what
+    is queued there has half a minute to find a place.
 
     Args:
         before: what is in force; None at the start.
@@ -72,7 +75,7 @@ def install(
         _announce(pool, known.get(key, {}), listed[key])
         pools[key] = pool
     for pool in running.values():
-        pool.drain(grace=0.0)
+        pool.drain(grace=_LEAVE_SECONDS)
     return Setup(manifest, RoutingTable(manifest.resources), pools, manifest.config.operations())
 
 
@@ -94,4 +97,5 @@ def _announce(pool: Pool, before: Mapping[str, StaticEndpoint], after: Mapping[s
         pool.remove_endpoint(name)
     for name, endpoint in after.items():
         if before.get(name) != endpoint:
-            pool.add_endpoint(name, endpoint.address, labels=endpoint.labels)
+            scheme = "https://" if endpoint.labels.get(SCHEME_LABEL) == "https" else ""
+            pool.add_endpoint(name, scheme + endpoint.address, labels=endpoint.labels)
