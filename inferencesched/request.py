@@ -52,6 +52,7 @@ class Request:
         headers: names are lower-cased here.
         cache_salt: separates prefix caches that must not be shared (OpenAI-compatible ``cache_salt``).
         media: content digests of images, audio or video in prompt order; they are part of the prefix key.
+        media_placed: whether each digest stands in `prompt` too, at its place; they are then no part of the key again.
         prompt_tokens: prompt length in tokens when the host counted them; estimated from the prompt otherwise.
         max_output_tokens: the client's limit on generated tokens.
         size_bytes: size of the body as received.
@@ -71,6 +72,7 @@ class Request:
     headers: Mapping[str, str] = attrs.field(default=_EMPTY, kw_only=True, repr=False, converter=_lower_names)
     cache_salt: str = attrs.field(default="", kw_only=True, repr=False)
     media: tuple[bytes, ...] = attrs.field(default=(), kw_only=True, repr=False)
+    media_placed: bool = attrs.field(default=False, kw_only=True)
     prompt_tokens: int | None = attrs.field(default=None, kw_only=True)
     max_output_tokens: int | None = attrs.field(default=None, kw_only=True)
     size_bytes: int | None = attrs.field(default=None, kw_only=True)
@@ -85,6 +87,11 @@ class Request:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a finite number ≥ 0, got {value!r}")
+
+    @property
+    def media_beside(self) -> tuple[bytes, ...]:
+        """The media that the prompt says nothing of."""
+        return () if self.media_placed else self.media
 
     @property
     def lora(self) -> str:

@@ -204,7 +204,8 @@ def upstream_answer(operation: Operation | None, status: int, body: Any) -> Erro
     if operation is None or (isinstance(body, dict) and isinstance(body.get("error"), dict | str)):
         return None
     told = [body.get("message"), body.get("detail")] if isinstance(body, dict) else []
-    return error_answer(operation, status, next((each for each in told if isinstance(each, str)), ""))
+    plain = f"The model server answered {status}."
+    return error_answer(operation, status, next((each for each in told if isinstance(each, str)), plain))
 
 
 def _openai(

@@ -40,8 +40,9 @@ class Asked:
         stream: whether the answer is to come as a stream; only ``true`` means so.
         prompt: bytes of the whole conversation (see `inferencesched.apis.prompts`), or token ids; None when there is
             nothing to match. Kept out of ``repr``.
-        media: digests of images, sounds and videos, in their order. Of conversations they stand in `prompt` too, each
-            at its place, so such a prompt needs no ``Request.media`` to be told from others.
+        media: digests of images, sounds and videos, in their order.
+        is_media_placed: whether they stand in `prompt` too, each at its place, as those of conversations do
+            (``Request.media_placed``).
         cache_salt: separates prefix caches that must not be shared.
         max_output_tokens: the client's limit.
         include_usage: whether the client of a stream of chat or completions asked for the usage at its end.
@@ -56,6 +57,7 @@ class Asked:
     max_output_tokens: int | None = None
     include_usage: bool = False
     prompt_tokens: int | None = None
+    is_media_placed: bool = False
 
 
 def read_chat(body: Mapping[str, Any], dumps: Dumps) -> Asked:
@@ -157,6 +159,7 @@ def _asked(
     if model is not None and not isinstance(model, str):
         raise BadBody("model", "a string")
     tokens = None
+    is_placed = isinstance(prompt, PromptWriter)
     if isinstance(prompt, PromptWriter):
         media, prompt = tuple(prompt.media), prompt.content()
     elif isinstance(prompt, array):
@@ -175,6 +178,7 @@ def _asked(
         limit,
         isinstance(options, dict) and options.get("include_usage") is True,
         tokens,
+        is_placed,
     )
 
 

@@ -90,7 +90,8 @@ class Commands(click.Group):
         except BrokenPipeError:  # whoever read our output has enough; click knows what to do
             raise
         except OSError as error:
-            raise Failure(f"{error.filename}: {error.strerror}") from error
+            where = f"{error.filename}: " if error.filename else ""
+            raise Failure(f"{where}{error.strerror or error}") from error
 
 
 def _installed() -> dict[str, tuple[EntryPoint, ...]]:

@@ -200,8 +200,8 @@ class KeyMaker:
     """Makes the keys of requests, for one block size; remembers the seeds of spaces seen lately.
 
     Media count as a whole: where in the prompt each one stands is not known here, so two prompts share keys only when
-    all their media are equal. A host that knows the place writes the digest into the prompt there and leaves
-    `Request.media` empty, as the Endpoint Picker's estimate does. One medium without a digest (``b""``) means that the
+    all their media are equal. A host that knows the place writes the digest into the prompt there, as the Endpoint
+    Picker's estimate does, and says so by `Request.media_placed`. One medium without a digest (``b""``) means that the
     content is not known: such a request has no keys.
 
     Args:
@@ -232,12 +232,12 @@ class KeyMaker:
         Raises:
             ValueError: the prompt is no text, bytes or token ids.
         """
-        prompt = request.prompt
-        content = _NOTHING if prompt is None or (request.media and not all(request.media)) else prompt_content(prompt)
+        prompt, media = request.prompt, request.media_beside
+        content = _NOTHING if prompt is None or (media and not all(media)) else prompt_content(prompt)
         return PrefixKeys(content, width=self._width, seed=self._seed(request), limit=self._limit)
 
     def _seed(self, request: Request) -> int:
-        space = (request.model, request.adapter, request.cache_salt, request.media)
+        space = (request.model, request.adapter, request.cache_salt, request.media_beside)
         seed = self._seeds.get(space)
         if seed is None:
             if len(self._seeds) >= _SEEDS_KEPT:

@@ -90,7 +90,7 @@ class ApproxPrefixCacheProducer(Observer):
 
     def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
         """Return both columns. Complexity: O(nodes along the prompt) and O(endpoints), vectorised."""
-        if request.prompt is None or (request.media and not all(request.media)):
+        if request.prompt is None or not all(request.media_beside):
             return {}
         if self.auto_tune:
             self._tune(endpoints)
@@ -212,7 +212,7 @@ class ApproxPrefixCacheProducer(Observer):
         return keys
 
     def _learn(self, request: Request, endpoint: Endpoint) -> None:
-        if request.prompt is None or (request.media and not all(request.media)):
+        if request.prompt is None or not all(request.media_beside):
             return
         self._index.insert(self._keys(request), endpoint)
 
@@ -249,5 +249,5 @@ def _same_space(one: Request, other: Request) -> bool:
         and one.model == other.model
         and one.adapter == other.adapter
         and one.cache_salt == other.cache_salt
-        and one.media == other.media
+        and one.media_beside == other.media_beside
     )

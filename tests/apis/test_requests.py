@@ -240,4 +240,4 @@ def test_operation_for_and_read_request_are_all_a_host_needs() -> None:
 
     asked = read_request(found, json.loads('{"model":"m","messages":[{"role":"user","content":"Hi"}]}'))
 
-    assert asked == Asked("m", prompt=b"user\xfeHi\xff")
+    assert asked == Asked("m", prompt=b"user\xfeHi\xff", is_media_placed=True)

@@ -142,3 +142,13 @@ def test_beyond_the_last_block_is_an_index_error() -> None:
     """Keys behave as a sequence does."""
     with pytest.raises(IndexError):
         PrefixKeys(b"12345678", width=4)[2]
+
+
+def test_media_that_stand_in_the_prompt_leave_the_beginning_of_a_conversation_alone() -> None:
+    """A turn that adds an image keeps the prefix of the turns before it."""
+    first = Request("r", prompt=b"x" * 64)
+    second = Request("s", prompt=b"x" * 64 + b"digest of an image", media=(b"digest",), media_placed=True)
+    beside = Request("t", prompt=b"x" * 64, media=(b"digest",))
+
+    assert list(request_keys(second, block_size_tokens=4))[:4] == list(request_keys(first, block_size_tokens=4))
+    assert list(request_keys(beside, block_size_tokens=4)) != list(request_keys(first, block_size_tokens=4))
