@@ -42,16 +42,31 @@ class Demo:
             text=True,
         )
 
-    def alive(self) -> list[str]:
-        """Return the command lines of every process that it or its children started and that still runs."""
-        found = []
+    def alive(self) -> dict[int, str]:
+        """Return every process that runs of it and its children, with its command line."""
+        found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue  # it is somebody else's, or has just ended
         return found
+
+    def find(self, command: str) -> tuple[int, str]:
+        """Return the child that runs this command, as soon as it does, with its command line."""
+        self.wait_for(lambda: any(f" {command} " in line for line in self.alive().values()))
+        return next((number, line) for number, line in self.alive().items() if f" {command} " in line)
+
+    def wait_for_traffic(self) -> None:
+        """Return when an engine has been asked something."""
+        engine = self.find("serve")[1].partition("--endpoint ")[2].split()[0]
+
+        def is_asked() -> bool:
+            requests = httpx.get(f"{engine}/sim/requests").raise_for_status().json()["requests"]
+            return any(request["method"] == "POST" for request in requests)
+
+        self.wait_for(is_asked)
 
     def wait_for(self, condition: Callable[[], Any]) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -65,14 +80,10 @@ class Demo:
         return self.process.returncode, out, errors
 
 
-def received(engine: str) -> list[dict[str, Any]]:
-    """Return what a simulated engine has been asked."""
-    requests: list[dict[str, Any]] = httpx.get(f"{engine}/sim/requests").raise_for_status().json()["requests"]
-    return requests
-
-
 @pytest.fixture
 def demo() -> Iterator[Callable[..., Demo]]:
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("processes are counted in /proc")
     started: list[Demo] = []
 
     def start(*arguments: str, **environment: str) -> Demo:
@@ -95,7 +106,7 @@ def test_it_compares_two_policies_and_ends_everything(demo: Callable[..., Demo],
     rival, ours = document["policies"]
 
     assert (code, errors) == (0, "")
-    assert running.alive() == []
+    assert running.alive() == {}
     assert (rival["policy"], ours["policy"]) == ("round-robin", "default")
     assert rival["requests"] == ours["requests"] == document["trace"]["requests"] > 10
     assert rival["rejected"] == ours["rejected"] == 0
@@ -134,7 +145,7 @@ def test_it_can_be_kept_and_ends_with_ctrl_c(demo: Callable[..., Demo], tmp_path
     assert answer.text.rstrip().endswith("data: [DONE]")
     assert processes == 3  # itself, the engines, the gateway
     assert (code, errors) == (0, "")
-    assert running.alive() == []
+    assert running.alive() == {}
 
 
 @pytest.mark.parametrize(
@@ -150,15 +161,12 @@ def test_an_interrupted_demonstration_leaves_no_process(
 ) -> None:
     """In the midst of its traffic."""
     running = demo("--duration", "60", "--out", str(tmp_path))
-    running.wait_for(lambda: any(" serve " in line for line in running.alive()))
-    (gateway,) = (line for line in running.alive() if " serve " in line)
-    engine = gateway.partition("--endpoint ")[2].split()[0]
-    running.wait_for(lambda: any(one["method"] == "POST" for one in received(engine)))
+    running.wait_for_traffic()
     send(running.process.pid)
     code, printed, errors = running.end()
 
     assert (code, printed, errors) == (1, "", "Aborted!\n")
-    assert running.alive() == []
+    assert running.alive() == {}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +199,27 @@ def test_what_does_not_start_is_named_with_what_it_said(
     assert code == 1
     assert sentence in errors
     assert "Traceback" not in errors
-    assert running.alive() == []
+    assert running.alive() == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("serve", r"the gateway is gone: "),
+        ("enginesim", r"http://\S+/metrics does not answer: |no request was answered"),
+    ],
+)
+def test_what_dies_on_the_way_is_named(demo: Callable[..., Demo], tmp_path: Path, command: str, sentence: str) -> None:
+    """Rather than measured."""
+    running = demo("--duration", "4", "--seed", "1", "--out", str(tmp_path))
+    running.wait_for_traffic()
+    os.kill(running.find(command)[0], signal.SIGKILL)
+    code, printed, errors = running.end()
+
+    assert (code, printed) == (1, "")
+    assert re.search(sentence, errors), errors
+    assert "Traceback" not in errors
+    assert running.alive() == {}
 
 
 # --- the traffic -----------------------------------------------------------------------------------------------------

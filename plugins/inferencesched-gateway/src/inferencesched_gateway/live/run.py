@@ -102,7 +102,7 @@ async def measure(
     """Send the requests of a trace, and return what the client saw and who did the work.
 
     Raises:
-        ConfigError: the gateway is gone, or answers nothing.
+        ConfigError: the gateway or an engine is gone, or nothing was answered.
     """
     try:
         runs = await ask_all(trace, stage.gateway.url, bodies, ended=ended)
@@ -128,6 +128,9 @@ async def fetch_receipt(stage: Stage, result: Result) -> GatewayReceipt | None:
     """Return the receipt of a request, out of the latest, that went where more than half of its prompt was cached.
 
     If there is none, that of any of the latest; None if nothing was placed.
+
+    Raises:
+        ConfigError: the gateway does not tell it.
     """
     latest = sorted((run for run in result.runs if run.endpoint is not None), key=lambda run: run.finished)
     latest = latest[-_RECEIPTS_KEPT:]
@@ -155,8 +158,11 @@ async def _work(stage: Stage, name: str, runs: Sequence[RequestRun]) -> Endpoint
 
 
 async def _get(http: aiohttp.ClientSession, url: str, *, accept: str) -> str:
-    async with http.get(url, headers={"accept": accept}, raise_for_status=True) as answer:
-        return await answer.text()
+    try:
+        async with http.get(url, headers={"accept": accept}, raise_for_status=True) as answer:
+            return await answer.text()
+    except aiohttp.ClientError as error:
+        raise ConfigError([Problem("", f"{url} does not answer: {error}")]) from None
 
 
 async def _is_ready(http: aiohttp.ClientSession, gateway: GatewayProcess) -> bool:
