@@ -49,9 +49,7 @@ from bench.peers.tau import Choose, Replayed, Session, replay, sessions, tokeniz
 DEFAULT_SESSIONS = Path(__file__).resolve().parent.parent.parent / "shared/data/tau-airline-sessions-0-69.jsonl.gz"
 ROUNDS = 3
 AT_ONCE = 10
-SHORT_REQUEST = 16
-"""Tokens of prefill that a request in flight is worth whose answer has four tokens; by default it is 1,024."""
-
+WORK_ALONE = {"expected-work-scorer": 1}
 PEERS = ("smg", "vllm-router")
 HITS, QUERIES = "vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"
 CORES = range(os.cpu_count() or 1)
@@ -142,11 +140,11 @@ def contenders(fleet: Fleet, chosen_routers: list[Router]) -> dict[str, Contende
 
 
 def ours_on(fleet: Fleet) -> list[Router]:
-    """Return the gateway as it is, told that answers are short, and listening to the engines' cache events too."""
+    """Return the gateway as it is, without the scorer of utilization, and listening to cache events too."""
     policies = {
-        f"requestTokens {SHORT_REQUEST}": configuration(request_tokens=SHORT_REQUEST),
+        "work alone": configuration(weights=WORK_ALONE),
         "KV-cache events": configuration(fleet.events_port),
-        f"KV-cache events, requestTokens {SHORT_REQUEST}": configuration(fleet.events_port, SHORT_REQUEST),
+        "work alone, KV-cache events": configuration(fleet.events_port, WORK_ALONE),
     }
     known = [Router("ours", "default", ours())]
     for number, (policy, document) in enumerate(policies.items()):

@@ -41,15 +41,16 @@ class NotSeen(Exception):
     """What the engines did has not become a fact."""
 
 
-def configuration(events_port: int | None = None, request_tokens: int = 1024) -> dict[str, Any]:
-    """Return the gateway's default policy with the engines' lists of models and, given a port, their cache events.
+DEFAULT_WEIGHTS = {"expected-work-scorer": 4, "kv-cache-utilization-scorer": 1}
+
+
+def configuration(events_port: int | None = None, weights: Mapping[str, int] = DEFAULT_WEIGHTS) -> dict[str, Any]:
+    """Return a policy with the engines' lists of models and, given a port, their cache events.
 
     Args:
         events_port: where the engines look for somebody to tell.
-        request_tokens: what a request in flight counts as (1,024 is the default).
+        weights: of the scorers.
     """
-    weights = {"expected-work-scorer": 4, "kv-cache-utilization-scorer": 1}
-    parameters: dict[str, dict[str, Any]] = {"expected-work-scorer": {"requestTokens": request_tokens}}
     producers = []
     if events_port is not None:
         events = {"zmqEndpoint": f"tcp://127.0.0.1:{events_port}", "topicFilter": "kv@"}
@@ -61,7 +62,7 @@ def configuration(events_port: int | None = None, request_tokens: int = 1024) ->
             *producers,
             {"type": "models-data-source"},
             {"type": "models-data-extractor"},
-            *({"type": name, "parameters": parameters.get(name, {})} for name in weights),
+            *({"type": name} for name in weights),
         ],
         "schedulingProfiles": [
             {
