@@ -7,11 +7,14 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TIE", "among_the_best", "largest", "smallest", "tied"]
+__all__ = ["TIE", "among_the_best", "best_first", "largest", "smallest", "tied"]
 
 TIE = 1e-9
 """Totals closer than this are equal: far above the rounding of a weighted sum, far below any difference that means
 something."""
+
+
+_FEW = 48
 
 
 def largest(values: NDArray[np.float64]) -> float:
@@ -34,3 +37,25 @@ def among_the_best(totals: NDArray[np.float64], rng: random.Random) -> int:
     """Return the position of the largest total; among equals each is as likely. O(n), dice only for a tie."""
     best = tied(totals)
     return int(best[0] if len(best) == 1 else best[rng.randrange(len(best))])
+
+
+def best_first(totals: NDArray[np.float64], n: int, rng: random.Random) -> list[int]:
+    """Return the positions of the `n` largest totals, one after another as `among_the_best` would draw them.
+
+    Complexity: O(n × totals). A few dozen are compared quicker as a list than as an array.
+    """
+    if len(totals) > _FEW:
+        left = totals.copy()
+        picked: list[int] = []
+        for _ in range(min(n, len(totals))):
+            picked.append(among_the_best(left, rng))
+            left[picked[-1]] = -np.inf
+        return picked
+    values: list[float] = totals.tolist()
+    picked = []
+    for _ in range(min(n, len(values))):
+        floor = max(values) - TIE
+        best = [position for position, value in enumerate(values) if value >= floor]
+        picked.append(best[0] if len(best) == 1 else best[rng.randrange(len(best))])
+        values[picked[-1]] = -np.inf
+    return picked

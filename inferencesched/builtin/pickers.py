@@ -17,7 +17,7 @@ import numpy as np
 from inferencesched.builtin.instances import instances
 from inferencesched.decision import Decision
 from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray
-from inferencesched.extremes import among_the_best
+from inferencesched.extremes import best_first
 from inferencesched.interfaces import Observer
 from inferencesched.request import Request
 
@@ -57,15 +57,7 @@ class MaxScorePicker:
         self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random, /
     ) -> Sequence[int]:
         """Return the best positions. O(picks × endpoints)."""
-        picked = [among_the_best(totals, rng)]
-        wanted = max(n, self.max_num_of_endpoints)
-        if wanted > 1:
-            wanted = min(wanted, len(totals))
-            left = totals.copy()
-            while len(picked) < wanted:
-                left[picked[-1]] = -np.inf
-                picked.append(among_the_best(left, rng))
-        return picked
+        return best_first(totals, max(n, self.max_num_of_endpoints), rng)
 
 
 @attrs.frozen

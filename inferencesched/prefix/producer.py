@@ -9,6 +9,7 @@ The index is in `inferencesched.prefix.index`; here is only what it means to a s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -142,8 +143,8 @@ class ApproxPrefixCacheProducer(Observer):
         row = next((row for row in chosen.picked if chosen.kept.endpoint(row) == endpoint), None)
         if row is None or endpoint not in self._index:
             return
-        predicted = float(chosen.kept["prefix_matched_tokens"][row])
-        if not np.isnan(predicted):
+        predicted = chosen.kept.at("prefix_matched_tokens", row)
+        if not math.isnan(predicted):
             trust = self._calibration.doubted.get(endpoint, 1.0)  # what the index said, before it was discounted
             self._calibration.report(endpoint, predicted=predicted / trust, cached=cached_tokens)
 

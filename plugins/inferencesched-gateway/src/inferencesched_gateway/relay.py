@@ -49,7 +49,7 @@ _LARGEST_READ = 4 * 1024 * 1024
 """Bytes of an answer in one piece that is read for its usage; a longer one is passed on unread."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False, on_setattr=attrs.setters.frozen)
 class Plan:
     """What is to be done with one request, as read and routed.
 
