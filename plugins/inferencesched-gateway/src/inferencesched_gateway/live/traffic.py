@@ -16,32 +16,33 @@ __all__ = ["CHARACTERS_PER_TOKEN", "WORKLOAD", "chat_bodies"]
 CHARACTERS_PER_TOKEN = 4  # the simulated engines' tokenizer takes four bytes for one
 
 # The kinds of traffic of the virtual demonstration, at a size at which four A100s are busy and a session fits into
-# twenty seconds: people and tools reply within seconds, conversations are shorter, instructions (with tools) longer.
+# twenty seconds: people and tools reply within seconds, and instructions come with their tools. Answers are short, as
+# each of their tokens is an event that this machine carries three times, and the engines must not fall behind.
 _CHAT = attrs.evolve(
     CHAT,
-    first=LogNormal(2_500, 6_000),
+    first=LogNormal(3_000, 6_600),
     added=LogNormal(110, 400),
-    answer=LogNormal(80, 150),
+    answer=LogNormal(24, 48),
     gap=LogNormal(3, 6),
     turns=4.0,
 )
 _AGENTS = attrs.evolve(
     AGENTS,
-    system=LogNormal(3_000, 5_000),
-    applications=12,
-    first=LogNormal(200, 800),
+    system=LogNormal(5_000, 8_000),
+    applications=16,
+    first=LogNormal(300, 900),
     added=LogNormal(150, 400),
-    answer=LogNormal(40, 80),
+    answer=LogNormal(20, 40),
     gap=LogNormal(1.5, 3),
     turns=8.0,
 )
 
 WORKLOAD = Workload(
-    ((_CHAT, 1.5), (_AGENTS, 2.0), (COMPLETIONS, 2.0)),
+    ((_CHAT, 1.5), (_AGENTS, 2.0), (COMPLETIONS, 1.0)),
     burstiness=1.24,
     block_tokens=16,  # as engines cache them
 )
-"""Some fifteen requests a second, of which two thirds of the prompt tokens were seen before."""
+"""Some thirteen requests a second; three quarters of their prompt tokens were seen before."""
 
 _VOCABULARY = (
     "a ask at be bring can chair clear come day find for from give green hold house in is it keep last light long make "
