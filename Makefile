@@ -25,8 +25,9 @@ $(BIN)/python:
 
 $(READY): pyproject.toml $(PLUGINS:=/pyproject.toml) | $(BIN)/python
 	@echo "Installing into .venv…"
+	@# Each plugin twice, so that one may need another: pip looks for a name before it has seen it with an extra.
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
-	  --editable '.[dev]' $(foreach plugin,$(PLUGINS),--editable './$(plugin)[dev]')
+	  --editable '.[dev]' $(foreach plugin,$(PLUGINS),--editable './$(plugin)' --editable './$(plugin)[dev]')
 	@touch $@
 
 demo: $(READY) ## compare policies over HTTP, with a plot and a report
