@@ -106,9 +106,9 @@ facts = st.one_of(st.just(UNKNOWN), st.integers(0, 5000).map(float))
 def test_work_is_the_formula_whatever_is_unknown(rows: list[tuple[float, float, float]]) -> None:
     """(total - matched) + max(0, prompt - total), and the prompt where a prefix column is unknown."""
     prompt, matched, total = (list(each) for each in zip(*rows, strict=True))
-    columns = {"prompt_tokens": prompt, "prefix_matched_tokens": matched, "prefix_total_tokens": total}
+    batch = make_batch(prompt_tokens=prompt, prefix_matched_tokens=matched, prefix_total_tokens=total)
 
-    work = create("inflight-load-producer").produce(Request("r"), make_batch(**columns))["uncached_request_tokens"]
+    work = create("inflight-load-producer").produce(Request("r"), batch)["uncached_request_tokens"]
 
     for got, (p, m, t) in zip(work.tolist(), rows, strict=True):
         wanted = max(t - m, 0.0) + max(p - t, 0.0) if not math.isnan(p + m + t) else p
