@@ -100,7 +100,7 @@ def demo() -> Iterator[Callable[..., Demo]]:
 def test_it_compares_two_policies_and_ends_everything(demo: Callable[..., Demo], tmp_path: Path) -> None:
     """One JSON document on stdout, both files, no process left."""
     out = tmp_path / "out"
-    running = demo("--duration", "3", "--seed", "1", "--json", "--out", str(out))
+    running = demo("--duration", "3", "--seed", "2", "--json", "--out", str(out))
     code, printed, errors = running.end()
     document = json.loads(printed)
     rival, ours = document["policies"]
@@ -118,7 +118,7 @@ def test_it_compares_two_policies_and_ends_everything(demo: Callable[..., Demo],
     assert document["receipt"]["outcome"]["result"] == "success"
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     page = (out / "report.html").read_text()
-    assert "inferencesched demo --seed 1 --duration 3" in page
+    assert "inferencesched demo --seed 2 --duration 3" in page
     assert "in real time" in page
 
 
