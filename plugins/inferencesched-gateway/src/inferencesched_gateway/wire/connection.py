@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._scanned = 0  # of it, up to where no end was found
         self._head: RequestHead | None = None  # whose body is being read
         self._chunked: Chunked | None = None
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
         self._received = 0  # bytes of the body so far; in CLOSING, bytes not listened to
         self._held = b""  # requests that came before the answer to this one
         self._stopped = False  # reading, by us
@@ -250,7 +250,7 @@ class Connection(asyncio.Protocol):
         if not head.length:
             self._dispatch(head, b"")
             return data[end:]
-        return self._begin_body(head, data[end:])
+        return self._begin_body(head, data, end)
 
     def _wait_for_head(self) -> bytes:
         """Say no as soon as this can no longer become a head, instead of waiting for the rest."""
@@ -268,25 +268,28 @@ class Connection(asyncio.Protocol):
         self._scanned = max(len(begun) - 3, 0)
         return b""
 
-    def _begin_body(self, head: RequestHead, rest: bytes) -> bytes:
-        length, limit = head.length, self.server.limits.body_bytes
+    def _begin_body(self, head: RequestHead, data: bytes, begin: int) -> bytes:
+        length, limit, here = head.length, self.server.limits.body_bytes, len(data) - begin
         if length > limit:
             raise Refused(413, f"the body is longer than {limit} bytes")
-        if len(rest) >= length > 0:
-            self._dispatch(head, rest[:length])
-            return rest[length:]
-        if head.expects_continue and not rest:
+        if here >= length > 0:
+            self._dispatch(head, data[begin : begin + length])
+            return data[begin + length :]
+        if head.expects_continue and not here:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._phase = _BODY
         self._head = head
-        self._received = 0
-        self._chunked = Chunked() if length == CHUNKED else None
+        if length == CHUNKED:
+            self._chunked, self._received = Chunked(), 0
+        else:
+            self._pieces.append(memoryview(data)[begin:])  # copied once, when all of it is there
+            self._received = here
         self._deadline(self.server.timeouts.body)
-        return self._take_body(rest) if rest else rest
+        return data[begin:] if length == CHUNKED else b""
 
     def _take_body(self, data: bytes) -> bytes:
         assert self._head is not None
-        self.server.timers.set(self, self.server.loop.time() + self.server.timeouts.body)
+        self._deadline(self.server.timeouts.body)
         if self._chunked is not None:
             return self._take_chunks(self._head, self._chunked, data)
         missing = self._head.length - self._received

@@ -95,7 +95,7 @@ def encode(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     block = b"\r\n".join(map(b": ".join, headers))
     # A look at all lines instead of one at each value: the only line ends are those between them.
     ends = len(headers) - 1
-    if block.count(b"\n") != ends or block.count(b"\r") != ends or b"\0" in block:
+    if block.count(b"\n") != ends or block.count(b"\r") != ends or 0 in block:
         culprit = next(name for name, value in headers if _LINE_END.search(value))
         raise ValueError(f"the value of header '{culprit.decode()}' holds CR, LF or NUL; it would end the line")
     return block + b"\r\n"
