@@ -204,7 +204,7 @@ def upstream_answer(operation: Operation | None, status: int, body: Any) -> Erro
     if operation is None or (isinstance(body, dict) and isinstance(body.get("error"), dict | str)):
         return None
     told = [body.get("message"), body.get("detail")] if isinstance(body, dict) else []
-    plain = f"The model server answered {status}."
+    plain = "The model server knows nothing at this path." if status == 404 else ""
     return error_answer(operation, status, next((each for each in told if isinstance(each, str)), plain))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -135,15 +136,16 @@ class Engine:
 class HandEngine:
     """An engine that answers when it is told to: for what must not depend on who is quicker."""
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: Background, tls: ssl.SSLContext | None = None) -> None:
         self._background = background
-        self._server = Server(self._take)
+        self._server = Server(self._take, tls=tls)
         self.waiting: list[Exchange] = []
         self.seen: list[dict[str, Any]] = []
         self.handler: Callable[[Exchange], Any] | None = None
         background.run(self._server.start("127.0.0.1", 0))
         self.port = self._server.port
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}"
+        self.looked_at: set[str] = set()
 
     def _take(self, exchange: Exchange) -> None:
         if self.handler is not None and exchange.method == "POST":
@@ -153,6 +155,7 @@ class HandEngine:
             self.seen.append({"path": exchange.path, "headers": headers, "body": exchange.body})
             self.waiting.append(exchange)
         else:
+            self.looked_at.add(exchange.path)
             exchange.respond(404, [])
 
     def __len__(self) -> int:
@@ -189,12 +192,12 @@ class HandEngine:
 
 
 @pytest.fixture
-def hand_engine(background: Background) -> Iterator[Callable[[], HandEngine]]:
+def hand_engine(background: Background) -> Iterator[Callable[..., HandEngine]]:
     """Return a function that starts an engine which answers when it is told to."""
     made: list[HandEngine] = []
 
-    def start() -> HandEngine:
-        made.append(HandEngine(background))
+    def start(tls: ssl.SSLContext | None = None) -> HandEngine:
+        made.append(HandEngine(background, tls))
         return made[-1]
 
     yield start

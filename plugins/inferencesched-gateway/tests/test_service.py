@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 MODEL = "llama-3.1-8b"
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
@@ -134,6 +136,26 @@ def test_an_access_log_has_a_line_for_each_request(serve: Start, fleet: list[Any
     assert (first["status"], first["result"], first["pool"]) == (200, "success", "default/default")
     assert (second["status"], second["result"], second["pool"]) == (400, "refused", "")
     assert "secret" not in said + errors
+
+
+def test_engines_behind_tls_are_asked_over_tls_for_everything(
+    gateway: Start, hand_engine: Start, threads: Any, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    engine = hand_engine(serving)
+    running = gateway(urls=[engine.url], engine_tls=trusting)
+
+    running.wait_for(lambda: engine.looked_at == {"/metrics", "/v1/models"})
+    asked = threads.submit(running.http.post, "/v1/chat/completions", json=CHAT)
+    running.wait_for(lambda: engine.waiting)
+    engine.answer()
+
+    assert asked.result().status_code == 200
+    assert engine.seen[0]["headers"]["host"] == f"127.0.0.1:{engine.port}"
 
 
 # --- readiness and the end -------------------------------------------------------------------------------------------
