@@ -301,7 +301,7 @@ class EndpointBatch:
         while batch._origin is not None and column not in batch._cache:
             batch, rows = batch._origin
             row = int(rows[row])
-        return float(batch[column][row])
+        return batch[column].item(row)
 
     @property
     def rows(self) -> NDArray[np.intp]:

@@ -472,7 +472,7 @@ class Scheduler:
             work = kept.at("prompt_tokens", row)
         if math.isnan(work):
             work = float(request.prompt_tokens or 0)
-        output = kept.at("estimated_output_tokens", row)
+        output = kept.at("estimated_output_tokens", row) if work else 0.0
         output = 0.0 if math.isnan(output) else min(output, work)
         return self.ledger.reserve(
             request.id,
