@@ -30,6 +30,10 @@ from inferencesched.units import duration
 __all__ = ["read_route"]
 
 _Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_WRITABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_PATH = re.compile(r"(/[\x21\x22\x24-\x3e\x40-\x7e]*)?")  # neither a fragment nor a query; empty cuts a prefix off
+_HOST = re.compile(r"[0-9A-Za-z][0-9A-Za-z.\-]*")
 _port = attrs.validators.optional(number(1, 65535))
 
 
@@ -58,10 +62,31 @@ class _Match(Part):
     method: _Method | None = None
 
 
+def _token(_: object, __: object, value: str) -> None:
+    if not _TOKEN.fullmatch(value):
+        raise ValueError(f"expected the name of a header, got {value!r}")
+
+
+def _writable(_: object, __: object, value: str) -> None:
+    """Refuse what no header can carry: a request for which it is to be written could not be sent."""
+    if not _WRITABLE.fullmatch(value):
+        raise ValueError(f"expected printable Latin-1, got {value!r}")
+
+
+def _new_path(_: object, __: object, value: str) -> None:
+    if not _PATH.fullmatch(value):
+        raise ValueError(f"expected a path that begins with '/', in printable ASCII without spaces, got {value!r}")
+
+
+def _new_host(_: object, __: object, value: str) -> None:
+    if not _HOST.fullmatch(value):
+        raise ValueError(f"expected a host name, got {value!r}")
+
+
 @attrs.frozen
 class _Header(Part):
-    name: str = attrs.field(validator=non_empty)
-    value: str
+    name: str = attrs.field(validator=_token)
+    value: str = attrs.field(validator=_writable)
 
 
 @attrs.frozen
@@ -74,13 +99,13 @@ class _Headers(Part):
 @attrs.frozen
 class _NewPath(Part):
     type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
-    replace_full_path: str | None = None
-    replace_prefix_match: str | None = None
+    replace_full_path: str | None = attrs.field(default=None, validator=attrs.validators.optional(_new_path))
+    replace_prefix_match: str | None = attrs.field(default=None, validator=attrs.validators.optional(_new_path))
 
 
 @attrs.frozen
 class _Rewrite(Part):
-    hostname: str | None = None
+    hostname: str | None = attrs.field(default=None, validator=attrs.validators.optional(_new_host))
     path: _NewPath | None = None
 
 

@@ -233,3 +233,34 @@ def test_the_older_rewrite_comes_first() -> None:
     unborn = changed(REWRITE, "metadata.name", "unborn")
 
     assert [each.name for each in resolve(POOL, unborn, young, old).rewrites] == ["old", "young", "unborn"]
+
+
+@pytest.mark.parametrize(
+    ("filter_", "place"),
+    [
+        (
+            {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x-drink", "value": "☕"}]}},
+            "requestHeaderModifier.set[0].value",
+        ),
+        (
+            {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": "x a", "value": "1"}]}},
+            "responseHeaderModifier.add[0].name",
+        ),
+        (
+            {
+                "type": "RequestHeaderModifier",
+                "requestHeaderModifier": {"set": [{"name": "x-a", "value": "1\r\nx: 2"}]},
+            },
+            "requestHeaderModifier.set[0].value",
+        ),
+        (
+            {"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/a b"}}},
+            "urlRewrite.path.replaceFullPath",
+        ),
+        ({"type": "URLRewrite", "urlRewrite": {"hostname": "a\r\nb"}}, "urlRewrite.hostname"),
+    ],
+)
+def test_what_could_not_be_written_into_a_request_is_refused_at_the_start(filter_: dict[str, Any], place: str) -> None:
+    route = changed(ROUTE, "spec.rules.0.filters", [filter_])
+
+    assert any(f"filters[0].{place}" in problem for problem in problems(POOL, route))

@@ -13,6 +13,8 @@ import pytest
 from inferencesched_gateway import GatewaySettings
 from inferencesched_gateway.wire import ClientTimeouts, Exchange, Limits
 
+from inferencesched.resources import HeaderChanges, Routed
+
 MODEL = "llama-3.1-8b"
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 SSE = [(b"content-type", b"text/event-stream")]
@@ -589,3 +591,24 @@ def test_a_receipt_is_found_by_any_id_that_was_accepted(running: Any, engine: An
 
     asked.result()
     assert running.http.get("/-/receipts/one%20two%2F3").json()["outcome"]["request_id"] == "one two/3"
+
+
+UNWRITABLE = HeaderChanges(set={"x-drink": "\N{HOT BEVERAGE}"})
+
+
+@pytest.mark.parametrize("side", ["request_headers", "response_headers"])
+def test_what_no_header_can_carry_is_our_fault_and_still_an_answer(
+    running: Any, engine: Any, threads: Any, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """A file that says so is refused at the start; a plugin may say so at any time."""
+    change: Any = {side: (UNWRITABLE,)}
+    routed = Routed(("default", "default"), **change)
+    monkeypatch.setattr(running.service.setup.table, "route", lambda **_: routed)
+    asked = threads.submit(running.http.post, "/v1/chat/completions", json=CHAT)
+    if side == "response_headers":
+        running.wait_for(lambda: engine.waiting)
+        engine.answer()
+
+    assert asked.result().status_code == 500
+    assert asked.result().json()["error"]["code"] == "internal"
+    running.audit()

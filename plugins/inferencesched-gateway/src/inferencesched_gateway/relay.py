@@ -12,6 +12,7 @@ ends, the place is given back exactly once.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import attrs
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Relay"]
 
+_log = logging.getLogger(__name__)
+
 _TRY_ELSEWHERE = frozenset({502, 503, 504})
 """Answers by which a server says that it cannot serve now, and that another one might."""
 
@@ -49,7 +52,7 @@ _LARGEST_READ = 4 * 1024 * 1024
 """Bytes of an answer in one piece that is read for its usage; a longer one is passed on unread."""
 
 
-@attrs.define(eq=False, on_setattr=attrs.setters.frozen)
+@attrs.frozen(eq=False)
 class Plan:
     """What is to be done with one request, as read and routed.
 
@@ -265,8 +268,14 @@ class Relay:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _send(self, decision: Decision) -> None:
-        plan, routed = self._plan, self._plan.routed
         self._attempts += 1
+        try:
+            self._call = self._asked_of(decision)
+        except ValueError as error:
+            self._fail(error)
+
+    def _asked_of(self, decision: Decision) -> Call:
+        plan, routed = self._plan, self._plan.routed
         headers = to_engine(
             plan.headers,
             [(b"x-gateway-destination-endpoint", decision.address.encode()), plan.id_header],
@@ -280,7 +289,17 @@ class Relay:
         if deadline is not None:
             timeouts = attrs.evolve(gateway.client.timeouts, total=max(deadline - gateway.clock(), 0.0))
         origin = gateway.origin(decision, routed.hostname)
-        self._call = gateway.client.send(origin, plan.method, plan.target, headers, plan.body, self, timeouts=timeouts)
+        return gateway.client.send(origin, plan.method, plan.target, headers, plan.body, self, timeouts=timeouts)
+
+    def _fail(self, error: ValueError) -> None:
+        """Answer for a fault of ours: a plugin or a route says to write what no header can carry."""
+        _log.error("request %s: cannot be carried: %s", self._plan.request.id, error)
+        if self._call is not None:
+            self._call.cancel()
+        self._status = 500
+        request = self._plan.request
+        self._gateway.answer_error(self._exchange, self._plan.operation, request.id, status=500, code="internal")
+        self._over("error")
 
     def _move(self) -> bool:
         """Try the next fallback, if there is one."""
@@ -312,15 +331,18 @@ class Relay:
         ours = [self._plan.id_header]
         if length is not None:
             ours.append((b"content-length", b"%d" % length))
-        headers = from_engine(
-            self._head,
-            ours,
-            keep_length=not self._is_held and (self._reader is None or self._plan.model is None),
-            changes=self._plan.routed.response_headers,
-            told=self._decision.response_headers,
-        )
-        self._head = None
-        self._exchange.start(self._status, headers)
+        head, self._head = self._head, None
+        try:
+            headers = from_engine(
+                head,
+                ours,
+                keep_length=not self._is_held and (self._reader is None or self._plan.model is None),
+                changes=self._plan.routed.response_headers,
+                told=self._decision.response_headers,
+            )
+            self._exchange.start(self._status, headers)
+        except ValueError as error:
+            self._fail(error)
 
     def _collect(self, chunk: bytes) -> bool:
         """Keep a copy of an answer in one piece, to be read at its end; return whether it is held back until then."""
