@@ -29,6 +29,8 @@ from typing import Any, cast
 import uvloop
 from inferencesched_gateway.wire import Answer, Client, Exchange, Headers, Origin, Server, UpstreamError, end_to_end
 
+from bench.peers.wire_proxy import Relay
+
 REQUEST: Headers = [
     (b"accept", b"application/json"),
     (b"accept-encoding", b"gzip, deflate"),
@@ -75,31 +77,6 @@ async def serve_backend(_: int) -> int:
     server = Server(answer)
     await server.start("127.0.0.1", 0)
     return server.port
-
-
-class Relay:
-    """The least that a proxy can do between an answer and an exchange."""
-
-    __slots__ = ("exchange", "headers", "parts", "status")
-
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
-
-    def head(self, status: int, headers: Headers) -> None:
-        """Pass on."""
-        self.exchange.start(status, end_to_end(headers))
-
-    def data(self, chunk: bytes) -> None:
-        """Pass on."""
-        self.exchange.write(chunk)
-
-    def end(self) -> None:
-        """Pass on."""
-        self.exchange.end()
-
-    def failed(self, error: UpstreamError) -> None:
-        """Cut the answer."""
-        self.exchange.abort()
 
 
 async def serve_wire(backend: int) -> int:
