@@ -114,7 +114,7 @@ def stages(endpoints: int, texts: list[str]) -> list[tuple[str, Callable[[], obj
     def produced() -> object:
         asked, batch = request(), scheduler.candidates(now=0.0)
         for producer in profile.producers:
-            batch = producer.produce(asked, batch)
+            batch.grow(producer.produce(asked, batch))
         return batch
 
     def picked() -> object:

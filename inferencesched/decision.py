@@ -18,13 +18,15 @@ import numpy as np
 
 from inferencesched.endpoints import BoolArray, Endpoint, EndpointBatch, FloatArray
 from inferencesched.extremes import tied
+from inferencesched.values import value
 
 __all__ = ["Decision", "Drop", "Lease", "Pass", "Rejection", "Skip"]
 
 _ROWS_SHOWN = 16
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@attrs.frozen(eq=False)
+@value(eq=False)
 class Lease:
     """The promise that one endpoint is working on one request: taken at the pick, given back exactly once.
 
@@ -45,7 +47,7 @@ class Lease:
     output_tokens: float = 0.0
 
 
-@attrs.frozen(eq=False)
+@value(eq=False)
 class Drop:
     """What one filter removed. Names and reason are made when somebody asks.
 
@@ -82,7 +84,7 @@ class Drop:
         return {"filter": self.filter, "why": self.why, "transient": self.transient, "endpoints": names}
 
 
-@attrs.frozen
+@value
 class Skip:
     """A plugin whose answer this decision did without, and why."""
 
@@ -91,7 +93,7 @@ class Skip:
     error: str
 
 
-@attrs.frozen(eq=False)
+@value(eq=False)
 class Pass:
     """The receipt of one profile's run: produce → filter → score → pick.
 
@@ -122,7 +124,7 @@ class Pass:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The picked endpoints, the winner first."""
-        return tuple([self.kept.endpoint(row) for row in self.picked])
+        return tuple(map(self.kept.endpoint, self.picked))
 
     @property
     def tied(self) -> int:
@@ -221,7 +223,7 @@ class Pass:
         return f"{column}: {there}{spread} in all, {age}{unknown}"
 
 
-@attrs.frozen(eq=False)
+@value(eq=False)
 class Decision:
     """A request has a place. Keep it, or just its `lease`, until the answer has ended; then tell the scheduler.
 
@@ -252,10 +254,10 @@ class Decision:
     generation: int
     now: float
     others: tuple[Lease, ...] = ()
-    headers: Mapping[str, str] = attrs.field(factory=lambda: MappingProxyType({}))
+    headers: Mapping[str, str] = _NOTHING
     skipped: tuple[Skip, ...] = ()
     owned_headers: tuple[str, ...] = ()
-    response_headers: Mapping[str, str] = attrs.field(factory=lambda: MappingProxyType({}))
+    response_headers: Mapping[str, str] = _NOTHING
     primary_port: int | None = None
     message: str = ""
 
@@ -278,7 +280,7 @@ class Decision:
     @property
     def leases(self) -> tuple[Lease, ...]:
         """Every lease of the placement, the primary first: all that must be kept until it ends."""
-        return (self.lease, *self.others)
+        return (self.lease, *self.others) if self.others else (self.lease,)
 
     def explain(self) -> str:
         """Return the receipt as a table for people."""
@@ -317,7 +319,7 @@ class Decision:
         }
 
 
-@attrs.frozen(eq=False)
+@value(eq=False)
 class Rejection:
     """A request has no place, and why: an ordinary outcome, not an error.
 
@@ -340,7 +342,7 @@ class Rejection:
     retry_after: float | None
     generation: int
     now: float
-    passes: Mapping[str, Pass] = attrs.field(factory=lambda: MappingProxyType({}))
+    passes: Mapping[str, Pass] = _NOTHING
     skipped: tuple[Skip, ...] = ()
 
     def __str__(self) -> str:

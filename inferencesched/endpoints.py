@@ -395,19 +395,24 @@ class EndpointBatch:
         Raises:
             ValueError: a column is not float64 of shape (n,).
         """
-        extended = self._derive(self._origin, self._size, self._cache.copy(), self._own)
-        extended._add(columns)
-        return extended
+        self.check_columns(columns)
+        return self._derive(self._origin, self._size, self._cache.copy(), self._own).grow(columns)
 
-    def _add(self, columns: Mapping[str, FloatArray]) -> None:
-        """Take columns in while nobody has seen the batch yet."""
-        shape, cache = (self._size,), self._cache
+    def check_columns(self, columns: Mapping[str, FloatArray]) -> None:
+        """Raise ValueError if one of the columns is not float64 of shape (n,)."""
+        shape = (self._size,)
         for name, values in columns.items():
             if values.shape != shape or values.dtype != _FLOAT64:
                 raise ValueError(f"column '{name}' is {values.dtype} of shape {values.shape}, not float64 {shape}")
+
+    def grow(self, columns: Mapping[str, FloatArray]) -> EndpointBatch:
+        """Add checked columns to this very batch and return it: for who has made it, until it is handed out."""
+        cache = self._cache
+        for name, values in columns.items():
             view = cache[name] = values.view()
             view.setflags(False)  # type: ignore[call-arg] # as `readonly`, without the call
         self._own += (*columns,)
+        return self
 
     def _derive(
         self,
@@ -587,20 +592,10 @@ class EndpointTable:
             sets[row] = value
             self._sets[name] = _SetColumn(sets)
 
-    def snapshot(self, *, now: float, also: Mapping[str, FloatArray] | None = None) -> EndpointBatch:
-        """Return the fleet as of `now`. O(1): arrays are shared until the table next writes to them.
-
-        Args:
-            also: further columns for this snapshot alone; see `EndpointBatch.with_columns`.
-
-        Raises:
-            ValueError: a further column is not float64 of shape (n,).
-        """
+    def snapshot(self, *, now: float) -> EndpointBatch:
+        """Return the fleet as of `now`. O(1): arrays are shared until the table next writes to them."""
         self._epoch += 1
-        batch = EndpointBatch(self._present(), self._columns, self._sets, now=now, max_age=self._max_age)
-        if also:
-            batch._add(also)
-        return batch
+        return EndpointBatch(self._present(), self._columns, self._sets, now=now, max_age=self._max_age)
 
     def _present(self) -> _Membership:
         if self._membership is None:

@@ -11,14 +11,13 @@ Every submission ends in exactly one of: a `Rejected`, or an `Assigned` and then
 
 from __future__ import annotations
 
-import attrs
-
 from inferencesched.decision import Decision, Rejection
+from inferencesched.values import value
 
 __all__ = ["Assigned", "Event", "Evicted", "Rejected", "Ticket"]
 
 
-@attrs.frozen(eq=False)
+@value(eq=False)
 class Ticket:
     """One submission: what `submit` returns, and what stands in every event about it.
 
@@ -34,7 +33,7 @@ class Ticket:
     number: int
 
 
-@attrs.frozen(eq=False)
+@value(eq=False)
 class Assigned:
     """The request has a place: forward it to ``decision.address``, then say `first_token` and `finish`.
 
@@ -51,7 +50,7 @@ class Assigned:
     waited: float = 0.0
 
 
-@attrs.frozen(eq=False)
+@value(eq=False)
 class Rejected:
     """The request will get no place; answer it. Nothing is kept of it.
 
@@ -72,7 +71,7 @@ class Rejected:
     eta: float | None = None
 
 
-@attrs.frozen(eq=False)
+@value(eq=False)
 class Evicted:
     """A placed request is asked to make room: end its answer, tell the client `rejection`, then call `finish`.
 

@@ -46,6 +46,7 @@ import attrs
 from inferencesched.decision import Decision, Pass, Rejection
 from inferencesched.endpoints import BoolArray, Endpoint, EndpointBatch, FloatArray
 from inferencesched.request import Request
+from inferencesched.values import value
 
 __all__ = [
     "Annotator",
@@ -127,6 +128,7 @@ class Producer(Protocol):
         """Return columns, float64 of shape (n,), by the names in `produces`. NaN is unknown.
 
         Called once per request with all candidates, before any filter; after the producers whose columns it consumes.
+        The batch is one for all producers of a request: it gains their columns, and loses or changes none.
         A name left out of the answer is unknown for this request.
         """
         ...
@@ -145,7 +147,7 @@ class Annotator(Protocol):
         ...
 
 
-@attrs.frozen
+@value
 class Conclusion:
     """What a ProfileHandler made of the passes: the one that decides, and what else to do.
 

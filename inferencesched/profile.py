@@ -83,8 +83,8 @@ class Named:
         name = endpoints.endpoint(row).name
         return self.broken(f"score {float(scores[row])!r} for endpoint '{name}' is not in [0, 1]")
 
-    def produce(self, request: Request, endpoints: EndpointBatch) -> EndpointBatch:
-        """Return the batch with the producer's columns added, checked."""
+    def produce(self, request: Request, endpoints: EndpointBatch) -> Mapping[str, FloatArray]:
+        """Return the producer's columns, checked."""
         columns: Mapping[str, FloatArray] = self.plugin.produce(request, endpoints)
         produces = self.plugin.produces
         for column in columns:
@@ -92,9 +92,10 @@ class Named:
                 extra = min(set(columns) - set(produces))
                 raise self.broken(f"produce() returned '{extra}', which is not in its produces {produces}")
         try:
-            return endpoints.with_columns(columns) if columns else endpoints
+            endpoints.check_columns(columns)
         except (ValueError, AttributeError) as error:
             raise self.broken(f"produce(): {error}") from error
+        return columns
 
     def pick(
         self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random
@@ -165,7 +166,7 @@ class Profile:
             ContractError: a plugin broke its contract. Anything else a plugin raises comes out as it is.
         """
         for producer in self.producers:
-            endpoints = producer.produce(request, endpoints)
+            endpoints = endpoints.with_columns(producer.produce(request, endpoints))
         return self.place(request, endpoints, rng, n=n)
 
     def place(
@@ -182,11 +183,9 @@ class Profile:
         kept, drops = self._filter(request, endpoints, guard) if self.filters else (endpoints, ())
         size = len(kept)
         scores: FloatArray = np.empty((len(self.scorers), size))
-        totals: FloatArray = np.zeros(size)
+        totals = self._score(request, kept, scores, guard) if size and self.scorers else np.zeros(size)
         picked: tuple[int, ...] = ()
         if size:
-            if self.scorers:
-                totals = self._score(request, kept, scores, guard)
             answer = guard.call(self.picker.name, "picker", self.picker.pick, request, kept, totals, n, rng)
             picked = (among_the_best(totals, rng),) if answer is None else answer
         return Pass(
@@ -207,8 +206,18 @@ class Profile:
 
     def _score(self, request: Request, kept: EndpointBatch, scores: FloatArray, guard: Strict) -> FloatArray:
         skipped = []
+        is_calm = guard.is_calm
         for k, named in enumerate(self.scorers):
-            answer = guard.call(named.name, "scorer", named.score, request, kept)
+            answer: FloatArray | None
+            try:  # where nobody is under watch, the watch is this `try`
+                answer = (
+                    named.score(request, kept)
+                    if is_calm
+                    else guard.call(named.name, "scorer", named.score, request, kept)
+                )
+            except Exception as error:  # noqa: BLE001 — whatever it is, it is the plugin's
+                guard.fault(named.name, "scorer", error)
+                answer = None
             if answer is None:
                 skipped.append(k)
                 scores[k] = 0.0
@@ -216,9 +225,9 @@ class Profile:
                 scores[k] = answer
         if not (smallest(scores) >= 0.0 and largest(scores) <= 1.0):
             for k, named in enumerate(self.scorers):
-                error = named.out_of_range(scores[k], kept)
-                if error is not None:
-                    guard.fault(named.name, "scorer", error)
+                wrong = named.out_of_range(scores[k], kept)
+                if wrong is not None:
+                    guard.fault(named.name, "scorer", wrong)
                     skipped.append(k)
                     scores[k] = 0.0
         shares = self._shares

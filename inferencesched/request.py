@@ -83,9 +83,16 @@ class Request:
 
     def __attrs_post_init__(self) -> None:
         """Refuse NaN, infinities and negatives: a deadline that compares false with everything would never expire."""
-        for name in _NUMBERS:
-            value = getattr(self, name)
+        for value in (
+            self.prompt_tokens,
+            self.max_output_tokens,
+            self.size_bytes,
+            self.deadline,
+            self.ttft_slo,
+            self.tpot_slo,
+        ):
             if value is not None and not 0 <= value < math.inf:
+                name = next(name for name in _NUMBERS if getattr(self, name) is value)
                 raise ValueError(f"{name} must be a finite number ≥ 0, got {value!r}")
 
     @property

@@ -44,6 +44,8 @@ class _Setup:
 
     profiles: Mapping[str, Profile]
     handler: Named | None
+    plainly: Conclusion
+    """What is made of the first profile's pass where no handler is asked."""
     annotators: tuple[Named, ...]
     producers: tuple[Named, ...]
     responders: tuple[Named, ...]
@@ -165,7 +167,8 @@ class Scheduler:
             subset: names or addresses that may be used (upstream's subset hint). None is no restriction; an empty
                 collection, or one that names nobody present, leaves no endpoint.
         """
-        batch = self.table.snapshot(now=now, also=self.ledger.columns(self.table.endpoints))
+        batch = self.table.snapshot(now=now)
+        batch.grow(self.ledger.columns(batch.endpoints))
         if subset is None:
             return batch
         wanted = frozenset(subset)
@@ -197,14 +200,15 @@ class Scheduler:
         if setup.annotators:
             request = self._annotate(request)
         for producer in setup.producers:
-            extended = guard.call(producer.name, "producer", producer.produce, request, batch)
-            batch = batch if extended is None else extended
+            columns = guard.call(producer.name, "producer", producer.produce, request, batch)
+            if columns:
+                batch.grow(columns)
         skipped = guard.drain()
         passes: dict[str, Pass] = {}
         if setup.handler is None:
             (only,) = setup.profiles.values()
             passes[only.name] = only.place(request, batch, self._rng, n=n, guard=guard)
-            conclusion = Conclusion(only.name)
+            conclusion = setup.plainly
         else:
             conclusion = self._consult(setup, setup.handler, request, batch, n=n, passes=passes)
             skipped += guard.drain()
@@ -236,7 +240,8 @@ class Scheduler:
                 rest = decision.fallbacks[place + 1 :]
                 headers = _headers(decision.headers, target, decision.primary_port)
                 moved = attrs.evolve(decision, endpoint=target, lease=lease, fallbacks=rest, headers=headers, now=now)
-                moved = self._respond(request, moved)
+                if self._setup.responders:
+                    moved = self._respond(request, moved)
                 self.tell("moved", request, moved, decision.endpoint, now=now)
                 return moved
         self.tell("finished", decision.request_id, decision.endpoint, "error", now=now)
@@ -376,6 +381,7 @@ class Scheduler:
         return _Setup(
             MappingProxyType(by_name),
             named_handler,
+            Conclusion(next(iter(by_name))),
             tuple(named for named in plugins if isinstance(named.plugin, Annotator)),
             producers,
             tuple(named for named in plugins if isinstance(named.plugin, Responder)),
@@ -393,8 +399,6 @@ class Scheduler:
         return request
 
     def _respond(self, request: Request, decision: Decision) -> Decision:
-        if not self._setup.responders:
-            return decision
         headers: dict[str, str] = {}
         for named in self._setup.responders:
             headers |= self._isolation.call(named.name, "responder", named.respond, request, decision) or {}
@@ -442,25 +446,26 @@ class Scheduler:
         assert conclusion.primary is not None
         stages = [passes[name] for name in conclusion.stages if name in passes and passes[name].picked]
         chosen = passes[conclusion.primary]
-        endpoint, *fallbacks = chosen.endpoints
+        endpoints = chosen.endpoints
         decision = Decision(
             request.id,
             request.model,
-            endpoint,
-            tuple(fallbacks),
+            endpoints[0],
+            endpoints[1:],
             self._lease(request, chosen, now=now),
             MappingProxyType(passes),
             conclusion.primary,
             self._setup.generation,
             now,
             tuple([self._lease(request, stage, now=now) for stage in stages]) if stages else (),
-            _headers(conclusion.headers, endpoint, conclusion.primary_port),
+            _headers(conclusion.headers, endpoints[0], conclusion.primary_port),
             skipped,
             conclusion.owned_headers,
             primary_port=conclusion.primary_port,
             message=conclusion.message,
         )
-        decision = self._respond(request, decision)
+        if self._setup.responders:
+            decision = self._respond(request, decision)
         self.tell("assigned", request, decision, now=now)
         return decision
 

@@ -289,19 +289,20 @@ class TableMachine(RuleBasedStateMachine):
 TestTableMachine = TableMachine.TestCase
 
 
-def test_further_columns_of_a_snapshot_are_like_columns_added_to_it() -> None:
-    """They are read-only, belong to that snapshot alone, and must fit."""
+def test_a_batch_that_grows_has_what_one_with_more_columns_would_have() -> None:
+    """Columns are read-only, belong to that batch alone, and must fit."""
     table = table_of("a", "b")
     own = np.array([1.0, 2.0])
 
-    batch = table.snapshot(now=0.0, also={"mine": own})
+    batch = table.snapshot(now=0.0)
+    batch.grow({"mine": own})
 
     assert batch["mine"].tolist() == table.snapshot(now=0.0).with_columns({"mine": own})["mine"].tolist() == [1.0, 2.0]
     assert "mine" in batch
     assert "mine" not in table.snapshot(now=0.0)
     assert (batch["mine"].flags.writeable, own.flags.writeable) == (False, True)
     with pytest.raises(ValueError, match=r"column 'mine' is float64 of shape \(1,\), not float64 \(2,\)"):
-        table.snapshot(now=0.0, also={"mine": own[:1]})
+        batch.check_columns({"mine": own[:1]})
 
 
 def test_a_batch_knows_nothing_of_columns_added_to_another() -> None:

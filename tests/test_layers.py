@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "inferencesched"
 
 LAYERS = (
-    {"errors", "request", "endpoints", "decision", "events", "vocabulary", "extremes", "units"},  # 0 facts
+    {"errors", "request", "endpoints", "decision", "events", "vocabulary", "extremes", "units", "values"},  # 0 facts
     {"interfaces"},  # 1 contracts
     {"adapters", "ledger", "prefix", "flow", "latency", "signals", "apis", "guards", "builtin"},  # 2 crafts
     {"profile", "scheduler", "dispatcher", "shadow", "sync", "isolation"},  # 3 machines

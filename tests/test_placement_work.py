@@ -12,7 +12,7 @@ import pytest
 
 from inferencesched import Decision, Request, Scheduler, load_config
 
-CALLS = 170
+CALLS = 150
 """Calls of Python functions for one request: placed by the default policy, its first token and its end reported."""
 
 TEXTS = [f"group {i % 16} " * 170 + f"question {i} " * 70 for i in range(64)]
@@ -72,12 +72,13 @@ def test_a_larger_fleet_costs_no_more_calls() -> None:
     assert large <= 1.1 * small
 
 
-def test_a_placement_derives_one_batch_per_producer_and_opens_one_lease() -> None:
-    """Each stage adds its columns at once, the prompt is hashed and walked once, and a lease is made once."""
+def test_a_placement_has_one_batch_and_opens_one_lease() -> None:
+    """The ledger's columns and each producer's go to one batch, the prompt is hashed and walked once."""
     calls = calls_of(default_scheduler(4))
 
     per_request = {name: count / 256 for name, count in calls.items()}
-    assert per_request["EndpointBatch.with_columns"] == 3
+    assert per_request["EndpointBatch.grow"] == 4
+    assert "EndpointBatch._derive" not in per_request
     assert per_request["Ledger.reserve"] == per_request["Ledger.release"] == 1
     assert per_request["KeyMaker.keys"] == per_request["RadixTree.match"] == per_request["RadixTree.insert"] == 1
     assert per_request["RadixTree._walk"] <= 1.1

@@ -17,7 +17,7 @@ from inferencesched.config.gates import read_gates
 from inferencesched.config.parsers import note_idle, operations_of
 from inferencesched.config.plugins import Declared, build_plugins
 from inferencesched.config.producers import add_producers, check_producer_names
-from inferencesched.config.profiles import choose_handler, gather, make_profiles
+from inferencesched.config.profiles import DEFAULT_HANDLER, choose_handler, gather, make_profiles
 from inferencesched.config.references import check_references
 from inferencesched.config.schema import DataLayer, FlowControl, PickerConfig, RequestHandler
 from inferencesched.config.sources import sources_of
@@ -76,7 +76,13 @@ class Config:
             options: further arguments of `Scheduler`.
         """
         own = assemble(self._spec, self._registry, [], [])
-        return Scheduler(own.profiles, handler=own.handler, plugins=own.plugins.values(), rng=rng, **options)
+        return Scheduler(own.profiles, handler=own._asked_handler, plugins=own.plugins.values(), rng=rng, **options)
+
+    @property
+    def _asked_handler(self) -> Named | None:
+        """The handler that has something to decide: that of a single profile says what a scheduler does without one."""
+        handler = self.handler
+        return None if handler is not None and self._declared.types[handler.name] == DEFAULT_HANDLER else handler
 
     def flow(self, scheduler: Scheduler | None = None) -> Settings | LegacyAdmission:
         """Return the flow control of a new dispatcher, with policies of its own: queues, if the gate says so.
@@ -115,7 +121,7 @@ class Config:
         What plugins of the same name and type remember is taken over; endpoints, facts and leases stay.
         """
         own = assemble(self._spec, self._registry, [], [])
-        return scheduler.reconfigure(own.profiles, handler=own.handler, plugins=own.plugins.values(), now=now)
+        return scheduler.reconfigure(own.profiles, handler=own._asked_handler, plugins=own.plugins.values(), now=now)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return what is in force as a document: defaults shown, what was put in written out.

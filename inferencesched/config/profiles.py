@@ -13,11 +13,13 @@ from inferencesched.interfaces import roles_of
 from inferencesched.profile import Named, Profile
 from inferencesched.registry import Registry
 
-__all__ = ["choose_handler", "gather", "make_profiles"]
+__all__ = ["DEFAULT_HANDLER", "choose_handler", "gather", "make_profiles"]
 
 _DEFAULT_PICKER = "max-score-picker"
-_DEFAULT_HANDLER = "single-profile-handler"
-_FOR_ONE_PROFILE = {_DEFAULT_HANDLER, "data-parallel-profile-handler"}
+DEFAULT_HANDLER = "single-profile-handler"
+"""What a single profile gets; it runs the profile and takes its answer."""
+
+_FOR_ONE_PROFILE = {DEFAULT_HANDLER, "data-parallel-profile-handler"}
 
 
 @attrs.define
@@ -87,7 +89,7 @@ def choose_handler(
             problems.append(Problem("schedulingProfiles", message))
         return handler
     if len(names) == 1:
-        return declared.add(_DEFAULT_HANDLER, registry)
+        return declared.add(DEFAULT_HANDLER, registry)
     if not any("handler" in entry.type for entry in declared.broken.values()):
         message = f"{len(names)} profiles ({', '.join(names)}) need a profile handler among the plugins"
         problems.append(Problem("schedulingProfiles", message))

@@ -12,12 +12,12 @@ import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray, readonly
 from inferencesched.interfaces import SaturationDetector
+from inferencesched.values import value
 
 __all__ = ["Gauge", "Saturation"]
 
@@ -29,7 +29,7 @@ _STAGES: Mapping[str, frozenset[str | None]] = MappingProxyType(
 """Which roles work on which stage (upstream's table); those that only encode count for neither."""
 
 
-@attrs.frozen(eq=False)
+@value(eq=False)
 class Saturation:
     """How full the pool was at one instant, and what made it so.
 

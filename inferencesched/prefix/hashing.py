@@ -234,17 +234,20 @@ class KeyMaker:
         """
         prompt, media = request.prompt, request.media_beside
         content = _NOTHING if prompt is None or (media and not all(media)) else prompt_content(prompt)
-        return PrefixKeys(content, width=self._width, seed=self._seed(request), limit=self._limit)
+        return PrefixKeys(content, width=self._width, seed=self._seed(request, media), limit=self._limit)
 
-    def _seed(self, request: Request) -> int:
-        space = (request.model, request.adapter, request.cache_salt, request.media_beside)
+    def _seed(self, request: Request, media: tuple[bytes, ...]) -> int:
+        space = (request.model, request.adapter, request.cache_salt, media)
         seed = self._seeds.get(space)
         if seed is None:
             if len(self._seeds) >= _SEEDS_KEPT:
                 self._seeds.clear()
-            model, adapter, salt, media = space
             seed = self._seeds[space] = space_seed(
-                width=self._width, model=model, adapter=adapter or "", cache_salt=salt, media=media
+                width=self._width,
+                model=request.model,
+                adapter=request.adapter or "",
+                cache_salt=request.cache_salt,
+                media=media,
             )
         return seed
 

@@ -119,7 +119,8 @@ class ApproxPrefixCacheProducer(Observer):
 
     def assigned(self, request: Request, decision: Decision, *, now: float) -> None:
         """Learn that the prompt is going to every endpoint that was leased for it."""
-        for lease in decision.leases:
+        self._learn(request, decision.lease.endpoint)
+        for lease in decision.others:
             self._learn(request, lease.endpoint)
         self._latest = None
 
@@ -213,9 +214,11 @@ class ApproxPrefixCacheProducer(Observer):
         return keys
 
     def _learn(self, request: Request, endpoint: Endpoint) -> None:
-        if request.prompt is None or not all(request.media_beside):
-            return
-        self._index.insert(self._keys(request), endpoint)
+        latest = self._latest
+        if latest is not None and latest[0] is request:  # asked about just now
+            self._index.insert(latest[1], endpoint)
+        elif request.prompt is not None and all(request.media_beside):
+            self._index.insert(self._keys(request), endpoint)
 
     def _tune(self, endpoints: EndpointBatch) -> None:
         """Follow the engines' own figures: the smallest block size among them, and the number of blocks of each."""
