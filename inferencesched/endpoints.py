@@ -409,8 +409,7 @@ class EndpointBatch:
         """Add checked columns to this very batch and return it: for who has made it, until it is handed out."""
         cache = self._cache
         for name, values in columns.items():
-            view = cache[name] = values.view()
-            view.setflags(False)  # type: ignore[call-arg] # as `readonly`, without the call
+            cache[name] = readonly(values.view()) if values.flags.writeable else values
         self._own += (*columns,)
         return self
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferencesched.decision import Lease
-from inferencesched.endpoints import Endpoint, FloatArray
+from inferencesched.endpoints import Endpoint, FloatArray, readonly
 from inferencesched.errors import LifecycleError
 
 __all__ = ["Audit", "Ledger"]
@@ -245,7 +245,7 @@ class Ledger:
         return 0.0 if slot is None else self._tokens[slot]
 
     def columns(self, endpoints: tuple[Endpoint, ...]) -> dict[str, FloatArray]:
-        """Return `in_flight_requests` and `in_flight_tokens` in the order of `endpoints`, as fresh arrays.
+        """Return `in_flight_requests` and `in_flight_tokens` in the order of `endpoints`, as they are now; read-only.
 
         Raises:
             LifecycleError: one of them has no account.
@@ -258,8 +258,8 @@ class Ledger:
             self._aligned = _Aligned(endpoints, rows, np.frombuffer(self._requests), np.frombuffer(self._tokens))
         aligned = self._aligned
         return {
-            "in_flight_requests": aligned.requests[aligned.rows],
-            "in_flight_tokens": aligned.tokens[aligned.rows],
+            "in_flight_requests": readonly(aligned.requests[aligned.rows]),
+            "in_flight_tokens": readonly(aligned.tokens[aligned.rows]),
         }
 
     def audit(self) -> Audit:

@@ -231,9 +231,11 @@ class ApproxPrefixCacheProducer(Observer):
         if block != self._block:
             self._set_block(block)
         blocks, seen = endpoints["cache_num_blocks"], self._blocks_seen
-        if blocks is seen or (seen is not None and np.array_equal(blocks, seen, equal_nan=True)):
+        if blocks is seen:
             return
         self._blocks_seen = blocks
+        if seen is not None and np.array_equal(blocks, seen, equal_nan=True):
+            return
         tokens = blocks * np.where(engine_block > 0, engine_block, self._block)
         for endpoint, capacity in zip(endpoints.endpoints, (tokens // self._block).tolist(), strict=True):
             if capacity > 0:
