@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from inferencesched.endpoints import BoolArray, Endpoint, EndpointBatch, FloatArray
+from inferencesched.endpoints import BoolArray, Endpoint, EndpointBatch, FloatArray, Numbers
 from inferencesched.extremes import tied
 from inferencesched.values import value
 
@@ -103,8 +103,8 @@ class Pass:
         kept: those that every filter kept; `scores`, `totals` and `picked` refer to its positions.
         drops: one entry for each filter that removed something, in order.
         scorers: name and weight as configured, in the order of the rows of `scores`.
-        scores: raw scores, shape (scorers, kept); NaN in the row of a scorer that was skipped.
-        totals: the weighted mean of the rows, shape (kept,), in [0, 1].
+        scores: raw scores, shape (scorers, kept); NaN in the row of a scorer that was skipped. May be given as lists.
+        totals: the weighted mean of the rows, shape (kept,), in [0, 1]. May be given as a list.
         picked: ranked positions in `kept`, the winner first; empty when nothing was left to pick.
         skipped: plugins that failed, or that their breaker kept out.
         consumed: the columns that the filters and scorers declare to read.
@@ -115,11 +115,21 @@ class Pass:
     kept: EndpointBatch
     drops: tuple[Drop, ...]
     scorers: tuple[tuple[str, float], ...]
-    scores: FloatArray
-    totals: FloatArray
+    _scores: FloatArray | list[list[float]] = attrs.field(repr=False)
+    _totals: Numbers = attrs.field(repr=False)
     picked: tuple[int, ...]
     skipped: tuple[Skip, ...] = ()
     consumed: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> FloatArray:
+        """Raw scores, shape (scorers, kept)."""
+        return np.asarray(self._scores, np.float64).reshape(len(self.scorers), len(self.kept))
+
+    @property
+    def totals(self) -> FloatArray:
+        """The weighted mean of the scores, shape (kept,)."""
+        return np.asarray(self._totals, np.float64)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -129,18 +139,19 @@ class Pass:
     @property
     def tied(self) -> int:
         """How many endpoints shared the best total; above 1, chance decided among them."""
-        return len(tied(self.totals)) if len(self.totals) else 0
+        return len(tied(self.totals)) if len(self.kept) else 0
 
     @property
     def margin(self) -> float:
         """The winner's total minus the best total of any other endpoint; NaN without a rival."""
-        if not self.picked or len(self.totals) < 2:
+        totals = self.totals
+        if not self.picked or len(totals) < 2:
             return math.nan
-        return float(self.totals[self.picked[0]] - np.delete(self.totals, self.picked[0]).max())
+        return float(totals[self.picked[0]] - np.delete(totals, self.picked[0]).max())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the receipt as plain JSON values; unknown numbers are None."""
-        share = _shares(self.scorers)
+        share, scores, totals = _shares(self.scorers), self.scores, self.totals
         return {
             "profile": self.profile,
             "candidates": len(self.candidates),
@@ -148,11 +159,11 @@ class Pass:
             "endpoints": [
                 {
                     "endpoint": name,
-                    "total": _plain(self.totals[row]),
+                    "total": _plain(totals[row]),
                     "scores": {
                         scorer: {
-                            "raw": _plain(self.scores[k, row]),
-                            "weighted": _plain(self.scores[k, row] * share[k]),
+                            "raw": _plain(scores[k, row]),
+                            "weighted": _plain(scores[k, row] * share[k]),
                         }
                         for k, (scorer, _) in enumerate(self.scorers)
                     },
@@ -194,18 +205,18 @@ class Pass:
         return out
 
     def _table(self) -> list[str]:
-        share = _shares(self.scorers)
+        share, scores, totals = _shares(self.scorers), self.scores, self.totals
         rank = {row: "*" if place == 0 else str(place + 1) for place, row in enumerate(self.picked)}
-        order = sorted(range(len(self.kept)), key=lambda row: (*_place(self.picked, row), -self.totals[row], row))
+        order = sorted(range(len(self.kept)), key=lambda row: (*_place(self.picked, row), -totals[row], row))
         names = self.kept.names
         head = ["", "endpoint", *(f"{name} ×{weight:g}" for name, weight in self.scorers), "total"]
         rows = [head]
         for row in order[:_ROWS_SHOWN]:
             cells = [
-                f"{self.scores[k, row]:.3f} → {self.scores[k, row] * share[k]:.3f}" if share[k] else "–"
+                f"{scores[k, row]:.3f} → {scores[k, row] * share[k]:.3f}" if share[k] else "–"
                 for k in range(len(self.scorers))
             ]
-            rows.append([rank.get(row, ""), names[row], *cells, f"{self.totals[row]:.4f}"])
+            rows.append([rank.get(row, ""), names[row], *cells, f"{totals[row]:.4f}"])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         if len(order) > _ROWS_SHOWN:

@@ -28,10 +28,17 @@ from numpy.typing import NDArray
 
 from inferencesched.errors import LifecycleError, near_miss
 
-__all__ = ["BoolArray", "Endpoint", "EndpointBatch", "EndpointTable", "EndpointView", "FloatArray"]
+__all__ = ["FEW", "BoolArray", "Endpoint", "EndpointBatch", "EndpointTable", "EndpointView", "FloatArray", "Numbers"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+Numbers = FloatArray | list[float]
+"""One number per endpoint: an array, or a list where the endpoints are few."""
+
+FEW = 16
+"""Endpoints up to which numbers are handled as lists where a plugin can: the price of an array operation is that of a
+dozen steps of a list, and in a busy process twice that."""
 
 _FLOAT64 = np.dtype(np.float64)
 
@@ -81,12 +88,13 @@ class Endpoint:
 class _Membership:
     """Who is in the fleet between two changes of membership, and what follows from that alone."""
 
-    __slots__ = ("endpoints", "memo", "unknown")
+    __slots__ = ("endpoints", "memo", "unknown", "unknown_numbers")
 
     def __init__(self, endpoints: tuple[Endpoint, ...]) -> None:
         self.endpoints = endpoints
         self.memo: dict[Hashable, NDArray[Any]] = {}
         self.unknown: FloatArray = readonly(np.full(len(endpoints), np.nan))
+        self.unknown_numbers: list[float] = self.unknown.tolist()
 
     def remember(self, key: Hashable, build: Callable[[tuple[Endpoint, ...]], NDArray[Any]]) -> NDArray[Any]:
         found = self.memo.get(key)
@@ -100,7 +108,7 @@ class _Membership:
 class _Column:
     """One number per endpoint and when it was observed; `values` is the read-only face of `_writable`."""
 
-    __slots__ = ("_writable", "epoch", "observed", "oldest", "values")
+    __slots__ = ("_numbers", "_writable", "epoch", "observed", "oldest", "values")
 
     def __init__(self, values: FloatArray, observed: FloatArray, epoch: int) -> None:
         self._writable = values
@@ -108,6 +116,7 @@ class _Column:
         self.observed = observed
         self.oldest: float | None = None
         self.epoch = epoch
+        self._numbers: list[float] | None = None
 
     def copy(self, epoch: int) -> _Column:
         return _Column(self._writable.copy(), self.observed.copy(), epoch)
@@ -115,7 +124,7 @@ class _Column:
     def write(self, row: int, value: float, now: float) -> None:
         self._writable[row] = value
         self.observed[row] = now
-        self.oldest = None
+        self.oldest = self._numbers = None
 
     def as_of(self, now: float, max_age: float) -> FloatArray:
         """The values, those older than `max_age` made unknown. O(1) while nothing is that old."""
@@ -125,6 +134,15 @@ class _Column:
         if now - self.oldest <= max_age:
             return self.values
         return readonly(np.where(now - self.observed > max_age, np.nan, self._writable))
+
+    def numbers(self, now: float, max_age: float) -> list[float]:
+        """The same as a list, kept until somebody writes."""
+        values = self.as_of(now, max_age)
+        numbers = self._numbers if values is self.values else None
+        if numbers is None:
+            numbers = values.tolist()
+            self._numbers = numbers if values is self.values else None
+        return numbers
 
 
 class _SetColumn:
@@ -188,6 +206,10 @@ class EndpointBatch:
 
     A batch is made by `EndpointTable.snapshot`, or by `EndpointBatch.build` where there is no table.
 
+    Attributes:
+        now: the instant.
+        are_few: whether the endpoints are so few that lists of numbers are quicker than arrays (see `numbers`).
+
     >>> batch = EndpointBatch.build(["a", "b"], {"waiting_requests": [3.0, float("nan")]})
     >>> batch["waiting_requests"]
     array([ 3., nan])
@@ -198,7 +220,8 @@ class EndpointBatch:
     """
 
     __slots__ = (
-        *("_cache", "_columns", "_max_age", "_membership", "_origin", "_own", "_sets", "_size"),
+        *("_cache", "_columns", "_max_age", "_membership", "_numbers", "_origin", "_own", "_sets", "_size"),
+        "are_few",
         "now",
     )
 
@@ -218,7 +241,9 @@ class EndpointBatch:
         self._origin: tuple[EndpointBatch, NDArray[np.intp]] | None = None  # selected from this, these rows
         self._size = len(membership.endpoints)
         self._cache: dict[str, FloatArray] = {}
+        self._numbers: dict[str, list[float]] = {}
         self._own: tuple[str, ...] = ()  # columns that only this batch and what is selected from it have
+        self.are_few = self._size <= FEW
         self.now = now
 
     @classmethod
@@ -274,6 +299,8 @@ class EndpointBatch:
         return found
 
     def _load(self, name: str) -> FloatArray:
+        if name in self._own and name in self._numbers:
+            return readonly(np.array(self._numbers[name], np.float64))
         if self._origin is not None:
             parent, rows = self._origin
             values, unknown = parent[name], self._membership.unknown
@@ -282,6 +309,20 @@ class EndpointBatch:
         if column is None:
             return self._membership.unknown
         return column.values if self._max_age == np.inf else column.as_of(self.now, self._max_age)
+
+    def numbers(self, column: str) -> list[float]:
+        """Return a column as a list, ``endpoints[column].tolist()``; shared like the column, and not to be changed."""
+        found = self._numbers.get(column)
+        if found is None:
+            found = self._numbers[column] = self._load_numbers(column)
+        return found
+
+    def _load_numbers(self, name: str) -> list[float]:
+        if self._origin is not None or name in self._cache:
+            numbers: list[float] = self[name].tolist()
+            return numbers
+        column = self._columns.get(name)
+        return self._membership.unknown_numbers if column is None else column.numbers(self.now, self._max_age)
 
     def __iter__(self) -> Iterator[EndpointView]:
         return (EndpointView(self, row) for row in range(self._size))
@@ -298,10 +339,10 @@ class EndpointBatch:
     def at(self, column: str, row: int) -> float:
         """Return one number, without gathering the column for it. O(depth of selection)."""
         batch = self
-        while batch._origin is not None and column not in batch._cache:
+        while batch._origin is not None and column not in batch._cache and column not in batch._numbers:
             batch, rows = batch._origin
             row = int(rows[row])
-        return batch[column].item(row)
+        return batch.numbers(column)[row] if batch.are_few else batch[column].item(row)
 
     @property
     def rows(self) -> NDArray[np.intp]:
@@ -377,8 +418,8 @@ class EndpointBatch:
             return self
         if self._origin is not None and not self._own:  # a selection of a selection: gather once
             parent, chosen = self._origin
-            return self._derive((parent, chosen[rows]), rows.size, {})
-        return self._derive((self, rows), rows.size, {})
+            return self._derive((parent, chosen[rows]), rows.size, {}, {})
+        return self._derive((self, rows), rows.size, {}, {})
 
     def take(self, rows: Iterable[int]) -> EndpointBatch:
         """Return the batch of the endpoints at the positions `rows`, in that order.
@@ -387,29 +428,36 @@ class EndpointBatch:
         ('c', 'a')
         """
         taken = np.fromiter(rows, np.intp)
-        return self._derive((self, taken), taken.size, {})
+        return self._derive((self, taken), taken.size, {}, {})
 
-    def with_columns(self, columns: Mapping[str, FloatArray]) -> EndpointBatch:
+    def with_columns(self, columns: Mapping[str, Numbers]) -> EndpointBatch:
         """Return the same endpoints with per-request `columns` added (or shadowing those of the table).
 
         Raises:
-            ValueError: a column is not float64 of shape (n,).
+            ValueError: a column is neither float64 of shape (n,) nor a list of n numbers.
         """
         self.check_columns(columns)
-        return self._derive(self._origin, self._size, self._cache.copy(), self._own).grow(columns)
+        return self._derive(self._origin, self._size, self._cache.copy(), self._numbers.copy(), self._own).grow(columns)
 
-    def check_columns(self, columns: Mapping[str, FloatArray]) -> None:
-        """Raise ValueError if one of the columns is not float64 of shape (n,)."""
+    def check_columns(self, columns: Mapping[str, Numbers]) -> None:
+        """Raise ValueError if one of the columns is neither float64 of shape (n,) nor a list of n numbers."""
         shape = (self._size,)
         for name, values in columns.items():
-            if values.shape != shape or values.dtype != _FLOAT64:
+            if isinstance(values, list):
+                if len(values) != self._size:
+                    raise ValueError(f"column '{name}' is a list of {len(values)}, not of {self._size}")
+            elif values.shape != shape or values.dtype != _FLOAT64:
                 raise ValueError(f"column '{name}' is {values.dtype} of shape {values.shape}, not float64 {shape}")
 
-    def grow(self, columns: Mapping[str, FloatArray]) -> EndpointBatch:
+    def grow(self, columns: Mapping[str, Numbers]) -> EndpointBatch:
         """Add checked columns to this very batch and return it: for who has made it, until it is handed out."""
-        cache = self._cache
         for name, values in columns.items():
-            cache[name] = readonly(values.view()) if values.flags.writeable else values
+            if isinstance(values, list):
+                self._numbers[name] = values
+                self._cache.pop(name, None)
+            else:
+                self._cache[name] = readonly(values.view()) if values.flags.writeable else values
+                self._numbers.pop(name, None)
         self._own += (*columns,)
         return self
 
@@ -418,6 +466,7 @@ class EndpointBatch:
         origin: tuple[EndpointBatch, NDArray[np.intp]] | None,
         size: int,
         cache: dict[str, FloatArray],
+        numbers: dict[str, list[float]],
         own: tuple[str, ...] = (),
     ) -> EndpointBatch:
         derived = EndpointBatch.__new__(EndpointBatch)
@@ -428,7 +477,9 @@ class EndpointBatch:
         derived._origin = origin
         derived._size = size
         derived._cache = cache
+        derived._numbers = numbers
         derived._own = own
+        derived.are_few = size <= FEW
         derived.now = self.now
         return derived
 

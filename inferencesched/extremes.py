@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,23 +39,27 @@ def among_the_best(totals: NDArray[np.float64], rng: random.Random) -> int:
     return int(best[0] if len(best) == 1 else best[rng.randrange(len(best))])
 
 
-def best_first(totals: NDArray[np.float64], n: int, rng: random.Random) -> list[int]:
+def best_first(totals: NDArray[np.float64] | list[float], n: int, rng: random.Random) -> list[int]:
     """Return the positions of the `n` largest totals, one after another as `among_the_best` would draw them.
 
     Complexity: O(n × totals); O(totals log totals) for a few dozen, which are compared quicker as a list than as an
     array, and quickest where nothing is tied.
     """
-    if len(totals) > _FEW:
+    if isinstance(totals, np.ndarray) and len(totals) > _FEW:
         left = totals.copy()
         picked: list[int] = []
         for _ in range(min(n, len(totals))):
             picked.append(among_the_best(left, rng))
             left[picked[-1]] = -np.inf
         return picked
-    values: list[float] = totals.tolist()
-    order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[: n + 1]
-    if all(values[one] - values[other] > TIE for one, other in pairwise(order)):
-        return order[:n]
+    values: list[float] = list(totals) if isinstance(totals, list) else totals.tolist()
+    ranked, above = sorted(values, reverse=True)[: n + 1], np.inf
+    for value in ranked:
+        if above - value <= TIE:
+            break
+        above = value
+    else:  # nothing is tied, and no dice are needed
+        return [values.index(value) for value in ranked[:n]]
     picked = []
     for _ in range(min(n, len(values))):
         floor = max(values) - TIE

@@ -89,7 +89,13 @@ class Filter(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Says how good each endpoint is for a request (upstream: Scorer)."""
+    """Says how good each endpoint is for a request (upstream: Scorer).
+
+    Up to sixteen endpoints, lists are quicker than arrays. A scorer may have a second form for these,
+    ``score_few(request, endpoints) -> list[float]``, that reads columns with ``endpoints.numbers(…)`` and says the
+    same; it is asked in that form where the endpoints are few. So may a producer (``produce_few``: columns as lists)
+    and a picker (``pick_few``: `totals` is a list).
+    """
 
     def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
         """Return scores, float64 of shape (n,), each in [0, 1], 1 is best, no NaN.

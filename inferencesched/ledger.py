@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferencesched.decision import Lease
-from inferencesched.endpoints import Endpoint, FloatArray, readonly
+from inferencesched.endpoints import FEW, Endpoint, FloatArray, Numbers, readonly
 from inferencesched.errors import LifecycleError
 
 __all__ = ["Audit", "Ledger"]
@@ -54,6 +54,7 @@ class _Aligned:
     """Some endpoints, the slot of each, and the counters of all slots as numpy sees them."""
 
     endpoints: tuple[Endpoint, ...]
+    slots: list[int]
     rows: NDArray[np.intp]
     requests: FloatArray
     tokens: FloatArray
@@ -244,19 +245,29 @@ class Ledger:
         slot = self._slots.get(endpoint.instance)
         return 0.0 if slot is None else self._tokens[slot]
 
-    def columns(self, endpoints: tuple[Endpoint, ...]) -> dict[str, FloatArray]:
-        """Return `in_flight_requests` and `in_flight_tokens` in the order of `endpoints`, as they are now; read-only.
+    def columns(self, endpoints: tuple[Endpoint, ...]) -> dict[str, Numbers]:
+        """Return `in_flight_requests` and `in_flight_tokens` in the order of `endpoints`, as they are now.
+
+        Lists for few endpoints, read-only arrays for more.
 
         Raises:
             LifecycleError: one of them has no account.
         """
         if self._aligned is None or self._aligned.endpoints is not endpoints:
             try:
-                rows = np.array([self._slots[endpoint.instance] for endpoint in endpoints], np.intp)
+                slots = [self._slots[endpoint.instance] for endpoint in endpoints]
             except KeyError as missing:
                 raise LifecycleError(f"endpoint instance {missing} is not in the ledger") from None
-            self._aligned = _Aligned(endpoints, rows, np.frombuffer(self._requests), np.frombuffer(self._tokens))
+            rows = np.array(slots, np.intp)
+            seen = np.frombuffer(self._requests), np.frombuffer(self._tokens)
+            self._aligned = _Aligned(endpoints, slots, rows, *seen)
         aligned = self._aligned
+        if len(endpoints) <= FEW:
+            requests, tokens = self._requests, self._tokens
+            return {
+                "in_flight_requests": [requests[slot] for slot in aligned.slots],
+                "in_flight_tokens": [tokens[slot] for slot in aligned.slots],
+            }
         return {
             "in_flight_requests": readonly(aligned.requests[aligned.rows]),
             "in_flight_tokens": readonly(aligned.tokens[aligned.rows]),

@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
 from inferencesched.decision import Decision, Drop, Pass
-from inferencesched.endpoints import BoolArray, EndpointBatch, FloatArray
+from inferencesched.endpoints import BoolArray, EndpointBatch, FloatArray, Numbers
 from inferencesched.errors import ConfigError, ContractError, Problem
-from inferencesched.extremes import among_the_best, largest, smallest
+from inferencesched.extremes import among_the_best
 from inferencesched.interfaces import Filter, Picker, Producer, Scorer
 from inferencesched.isolation import Strict
 from inferencesched.request import Request
+from inferencesched.weighing import are_shares, shares_of, weighed_few
 
 __all__ = ["Named", "Profile", "in_order"]
 
@@ -39,6 +40,21 @@ class Named:
     plugin: Any
     name: str
     distribution: str | None = None
+    _score_few: Callable[..., list[float]] | None = attrs.field(init=False, repr=False)
+    _produce_few: Callable[..., Mapping[str, Numbers]] | None = attrs.field(init=False, repr=False)
+    _pick_few: Callable[..., Sequence[int]] | None = attrs.field(init=False, repr=False)
+
+    @_score_few.default
+    def _form_of_score(self) -> Callable[..., list[float]] | None:
+        return getattr(self.plugin, "score_few", None)
+
+    @_produce_few.default
+    def _form_of_produce(self) -> Callable[..., Mapping[str, Numbers]] | None:
+        return getattr(self.plugin, "produce_few", None)
+
+    @_pick_few.default
+    def _form_of_pick(self) -> Callable[..., Sequence[int]] | None:
+        return getattr(self.plugin, "pick_few", None)
 
     @classmethod
     def of(cls, plugin: Any) -> Named:
@@ -74,18 +90,26 @@ class Named:
             raise self.broken(f"score() must return a float64 array of shape ({len(endpoints)},), got {_shape(scores)}")
         return scores
 
-    def out_of_range(self, scores: FloatArray, endpoints: EndpointBatch) -> ContractError | None:
-        """Return the error for the first score that is not in [0, 1], or None."""
-        wrong = ~((scores >= 0.0) & (scores <= 1.0))  # NaN compares false and is wrong too
-        if not wrong.any():
-            return None
-        row = int(np.flatnonzero(wrong)[0])
+    def score_few(self, request: Request, endpoints: EndpointBatch) -> list[float]:
+        """Return the scorer's answer as a list: in its form for few endpoints, if it has one; checked as in `score`."""
+        if self._score_few is None:
+            scores: list[float] = self.score(request, endpoints).tolist()
+            return scores
+        scores = self._score_few(request, endpoints)
+        if type(scores) is not list or len(scores) != len(endpoints):
+            raise self.broken(f"score_few() must return a list of {len(endpoints)} numbers, got {_shape(scores)}")
+        return scores
+
+    def out_of_range(self, scores: Numbers, endpoints: EndpointBatch) -> ContractError:
+        """Return the error for the first score that is not in [0, 1]."""
+        row = next(row for row, score in enumerate(scores) if not 0.0 <= score <= 1.0)  # NaN compares false too
         name = endpoints.endpoint(row).name
         return self.broken(f"score {float(scores[row])!r} for endpoint '{name}' is not in [0, 1]")
 
-    def produce(self, request: Request, endpoints: EndpointBatch) -> Mapping[str, FloatArray]:
-        """Return the producer's columns, checked."""
-        columns: Mapping[str, FloatArray] = self.plugin.produce(request, endpoints)
+    def produce(self, request: Request, endpoints: EndpointBatch) -> Mapping[str, Numbers]:
+        """Return the producer's columns, checked; in its form for few endpoints, if there are few and it has one."""
+        ask = self.plugin.produce if self._produce_few is None or not endpoints.are_few else self._produce_few
+        columns: Mapping[str, Numbers] = ask(request, endpoints)
         produces = self.plugin.produces
         for column in columns:
             if column not in produces:
@@ -98,10 +122,16 @@ class Named:
         return columns
 
     def pick(
-        self, request: Request, endpoints: EndpointBatch, totals: FloatArray, n: int, rng: random.Random
+        self, request: Request, endpoints: EndpointBatch, totals: Numbers, n: int, rng: random.Random
     ) -> tuple[int, ...]:
-        """Return the picker's positions, checked."""
-        picked = tuple(map(int, self.plugin.pick(request, endpoints, totals, n, rng)))
+        """Return the picker's positions, checked; few totals come as a list, and go on so if it has a form for that."""
+        if not isinstance(totals, list):
+            answer = self.plugin.pick(request, endpoints, totals, n, rng)
+        elif self._pick_few is None:
+            answer = self.plugin.pick(request, endpoints, np.array(totals, np.float64), n, rng)
+        else:
+            answer = self._pick_few(request, endpoints, totals, n, rng)
+        picked = tuple(map(int, answer))
         if not picked or len(set(picked)) != len(picked) or min(picked) < 0 or max(picked) >= len(totals):
             raise self.broken(f"pick() must return distinct positions in 0…{len(endpoints) - 1}, got {picked}")
         return picked
@@ -146,7 +176,8 @@ class Profile:
         self.scorers = tuple(plugin for plugin, _ in weighed)
         self.picker = Named.of(picker)
         self.weights = tuple(weight for _, weight in weighed)
-        self._shares = _shares(np.array(self.weights))
+        self._shares = shares_of(self.weights)
+        self._few_shares: list[float] = self._shares.tolist()
         self._labels = tuple((plugin.name, weight) for plugin, weight in weighed)
         readers = [*self.filters, *self.scorers, self.picker]
         self.consumes: tuple[str, ...] = tuple(dict.fromkeys(c for plugin in readers for c in _consumes(plugin.plugin)))
@@ -181,13 +212,11 @@ class Profile:
         Complexity: O(plugins × endpoints), a few array operations each.
         """
         kept, drops = self._filter(request, endpoints, guard) if self.filters else (endpoints, ())
-        size = len(kept)
-        scores: FloatArray = np.empty((len(self.scorers), size))
-        totals = self._score(request, kept, scores, guard) if size and self.scorers else np.zeros(size)
+        scores, totals = self._score(request, kept, guard)
         picked: tuple[int, ...] = ()
-        if size:
+        if len(kept):
             answer = guard.call(self.picker.name, "picker", self.picker.pick, request, kept, totals, n, rng)
-            picked = (among_the_best(totals, rng),) if answer is None else answer
+            picked = (among_the_best(np.asarray(totals), rng),) if answer is None else answer
         return Pass(
             self.name, endpoints, kept, drops, self._labels, scores, totals, picked, guard.drain(), self.consumes
         )
@@ -204,41 +233,41 @@ class Profile:
                 kept = narrowed
         return kept, tuple(drops)
 
-    def _score(self, request: Request, kept: EndpointBatch, scores: FloatArray, guard: Strict) -> FloatArray:
+    def _score(
+        self, request: Request, kept: EndpointBatch, guard: Strict
+    ) -> tuple[FloatArray | list[list[float]], Numbers]:
+        """Return the scores, a row for each scorer, and the totals: as lists where the endpoints are few."""
+        few, size = kept.are_few, len(kept)
+        rows: list[Any] = []
         skipped = []
         is_calm = guard.is_calm
-        for k, named in enumerate(self.scorers):
-            answer: FloatArray | None
+        for k, named in enumerate(self.scorers if size else ()):
+            row: Numbers | None
+            ask: Callable[..., Numbers] = named.score_few if few else named.score
             try:  # where nobody is under watch, the watch is this `try`
-                answer = (
-                    named.score(request, kept)
-                    if is_calm
-                    else guard.call(named.name, "scorer", named.score, request, kept)
-                )
+                row = ask(request, kept) if is_calm else guard.call(named.name, "scorer", ask, request, kept)
+                if row is not None and not are_shares(row):
+                    guard.fault(named.name, "scorer", named.out_of_range(row, kept))
+                    row = None
             except Exception as error:  # noqa: BLE001 — whatever it is, it is the plugin's
                 guard.fault(named.name, "scorer", error)
-                answer = None
-            if answer is None:
+                row = None
+            if row is None:
                 skipped.append(k)
-                scores[k] = 0.0
-            else:
-                scores[k] = answer
-        if not (smallest(scores) >= 0.0 and largest(scores) <= 1.0):
-            for k, named in enumerate(self.scorers):
-                wrong = named.out_of_range(scores[k], kept)
-                if wrong is not None:
-                    guard.fault(named.name, "scorer", wrong)
-                    skipped.append(k)
-                    scores[k] = 0.0
+                row = [0.0] * size if few else np.zeros(size)
+            rows.append(row)
         shares = self._shares
         if skipped:
-            weights = np.array(self.weights)
-            weights[skipped] = 0.0
-            shares = _shares(weights)
-        totals: FloatArray = shares.dot(scores)  # as `@`, at half its price for a few endpoints
-        if skipped:
-            scores[skipped] = np.nan
-        return totals
+            shares = shares_of([0.0 if k in skipped else weight for k, weight in enumerate(self.weights)])
+        if few:
+            totals = weighed_few(shares.tolist() if skipped else self._few_shares, rows, size)
+            for k in skipped:
+                rows[k] = [math.nan] * size
+            return rows, totals
+        matrix = np.array(rows, np.float64).reshape(len(self.scorers), size)
+        weighed = shares.dot(matrix)  # as `@`, at half its price for a few endpoints
+        matrix[skipped] = np.nan
+        return matrix, weighed
 
 
 def in_order(producers: Iterable[Producer | Named]) -> tuple[Named, ...]:
@@ -262,11 +291,6 @@ def in_order(producers: Iterable[Producer | Named]) -> tuple[Named, ...]:
 
 def _consumes(plugin: object) -> Sequence[str]:
     return getattr(plugin, "consumes", ())
-
-
-def _shares(weights: FloatArray) -> FloatArray:
-    whole = weights.sum() if len(weights) else 0.0
-    return weights / whole if whole > 0 else np.zeros(len(weights))
 
 
 def _shape(answer: object) -> str:

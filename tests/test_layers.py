@@ -19,7 +19,7 @@ LAYERS = (
     {"errors", "request", "endpoints", "decision", "events", "vocabulary", "extremes", "units", "values"},  # 0 facts
     {"interfaces"},  # 1 contracts
     {"adapters", "ledger", "prefix", "flow", "latency", "signals", "apis", "guards", "builtin"},  # 2 crafts
-    {"profile", "scheduler", "dispatcher", "shadow", "sync", "isolation"},  # 3 machines
+    {"profile", "weighing", "scheduler", "dispatcher", "shadow", "sync", "isolation"},  # 3 machines
     {"registry", "parameters", "documents", "config", "resources"},  # 4 assembly
     {PACKAGE, "sim", "aio", "cli", "__main__"},  # 5 shells, and the facade (`__init__.py`) that everyone sees
 )

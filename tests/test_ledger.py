@@ -172,8 +172,8 @@ def test_a_freed_slot_starts_at_zero_for_the_next_endpoint() -> None:
     ledger.remove(A)
     ledger.add(B)
 
-    assert ledger.columns((B,))["in_flight_requests"].tolist() == [0.0]
-    assert ledger.columns((B,))["in_flight_tokens"].tolist() == [0.0]
+    assert ledger.columns((B,))["in_flight_requests"] == [0.0]
+    assert ledger.columns((B,))["in_flight_tokens"] == [0.0]
 
 
 def test_a_touch_keeps_the_reaper_away() -> None:

@@ -59,6 +59,12 @@ class MaxScorePicker:
         """Return the best positions. O(picks × endpoints)."""
         return best_first(totals, max(n, self.max_num_of_endpoints), rng)
 
+    def pick_few(
+        self, request: Request, endpoints: EndpointBatch, totals: list[float], n: int, rng: random.Random, /
+    ) -> Sequence[int]:
+        """Return the same by a list of totals."""
+        return best_first(totals, max(n, self.max_num_of_endpoints), rng)
+
 
 @attrs.frozen
 class RandomPicker:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 
-from inferencesched.endpoints import EndpointBatch, FloatArray, constant
+from inferencesched.endpoints import EndpointBatch, FloatArray, Numbers, constant
 from inferencesched.extremes import smallest
 from inferencesched.request import BYTES_PER_TOKEN, Request
 
@@ -63,6 +64,11 @@ class TokenProducer:
         tokens = estimate_tokens(request)
         return {} if tokens is None else {"prompt_tokens": constant(tokens, len(endpoints))}
 
+    def produce_few(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, Numbers]:
+        """Return the same as a list."""
+        tokens = estimate_tokens(request)
+        return {} if tokens is None else {"prompt_tokens": [float(tokens)] * len(endpoints)}
+
 
 @attrs.frozen
 class InflightLoadProducer:
@@ -109,3 +115,21 @@ class InflightLoadProducer:
         bounds = [b for b in (request.max_output_tokens, self.max_estimated_output_tokens) if b is not None]
         output = np.minimum(np.rint(prompt * self.output_ratio), min(bounds, default=np.inf))
         return {"uncached_request_tokens": work + output, "estimated_output_tokens": output}
+
+    def produce_few(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, Numbers]:
+        """Return the same as a list, where output is not counted."""
+        if self.add_estimated_output_tokens:
+            return self.produce(request, endpoints)
+        rows = zip(
+            endpoints.numbers("prompt_tokens"),
+            endpoints.numbers("prefix_matched_tokens"),
+            endpoints.numbers("prefix_total_tokens"),
+            strict=True,
+        )
+        # The prompt stands first: unknown, it makes the greater of the two unknown.
+        return {
+            "uncached_request_tokens": [
+                prompt if isnan(matched) or isnan(total) else max(prompt, total) - min(matched, total)
+                for prompt, matched, total in rows
+            ]
+        }

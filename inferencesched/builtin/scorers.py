@@ -79,6 +79,21 @@ def _free_share(used: FloatArray) -> FloatArray:
     return _of_known(used, lambda known: np.clip(1.0 - known, 0.0, 1.0))
 
 
+def _fewest_of_few(counts: list[float]) -> list[float]:
+    """Return what `_fewest_is_best` returns, as lists."""
+    known = [count for count in counts if not math.isnan(count)]
+    most, least = max(known, default=0.0), min(known, default=0.0)
+    if most == least:
+        return [NEUTRAL if math.isnan(count) else 1.0 for count in counts]
+    spread = most - least
+    return [NEUTRAL if math.isnan(count) else (most - count) / spread for count in counts]
+
+
+def _free_of_few(used: list[float]) -> list[float]:
+    """Return what `_free_share` returns, as lists."""
+    return [NEUTRAL if math.isnan(share) else min(max(1.0 - share, 0.0), 1.0) for share in used]
+
+
 @attrs.frozen
 class QueueScorer:
     """Prefer endpoints with fewer requests waiting in the engine.
@@ -99,6 +114,10 @@ class QueueScorer:
         """Return the min-max score of the queue depths."""
         return _fewest_is_best(endpoints["waiting_requests"])
 
+    def score_few(self, request: Request, endpoints: EndpointBatch, /) -> list[float]:
+        """Return the same as a list."""
+        return _fewest_of_few(endpoints.numbers("waiting_requests"))
+
 
 @attrs.frozen
 class RunningRequestsSizeScorer:
@@ -117,6 +136,10 @@ class RunningRequestsSizeScorer:
         """Return the min-max score of the batch sizes."""
         return _fewest_is_best(endpoints["running_requests"])
 
+    def score_few(self, request: Request, endpoints: EndpointBatch, /) -> list[float]:
+        """Return the same as a list."""
+        return _fewest_of_few(endpoints.numbers("running_requests"))
+
 
 @attrs.frozen
 class KvCacheUtilizationScorer:
@@ -133,6 +156,10 @@ class KvCacheUtilizationScorer:
     def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
         """Return the free share of each cache."""
         return _free_share(endpoints["kv_cache_utilization"])
+
+    def score_few(self, request: Request, endpoints: EndpointBatch, /) -> list[float]:
+        """Return the same as a list."""
+        return _free_of_few(endpoints.numbers("kv_cache_utilization"))
 
 
 def _threshold_or_default(given: int) -> int:
@@ -299,3 +326,18 @@ class PrefixCacheScorer:
             return ratio
         length = np.minimum(1.0, matched / self.match_length_scale_tokens) ** 2
         return self.match_length_weight * length + (1.0 - self.match_length_weight) * ratio
+
+    def score_few(self, request: Request, endpoints: EndpointBatch, /) -> list[float]:
+        """Return the same as a list."""
+        return [
+            self._of(held, of) if of > 0 and held >= 0 else 0.0  # unknown compares false
+            for held, of in zip(
+                endpoints.numbers("prefix_matched_tokens"), endpoints.numbers("prefix_total_tokens"), strict=True
+            )
+        ]
+
+    def _of(self, matched: float, total: float) -> float:
+        weight, ratio = self.match_length_weight, matched / total
+        if weight == 0:
+            return ratio
+        return weight * min(1.0, matched / self.match_length_scale_tokens) ** 2 + (1.0 - weight) * ratio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import ClassVar
 
 import attrs
@@ -56,6 +57,20 @@ class ExpectedWorkScorer:
             return scores
         scores = self._of(load + np.where(np.isnan(own), 0.0, own))
         return np.where(np.isnan(scores), 0.5, scores)
+
+    def score_few(self, request: Request, endpoints: EndpointBatch, /) -> list[float]:
+        """Return the same as a list."""
+        scale, each = self.scale_tokens, self.request_tokens
+        rows = zip(
+            endpoints.numbers("in_flight_requests"),
+            endpoints.numbers("in_flight_tokens"),
+            endpoints.numbers("uncached_request_tokens"),
+            strict=True,
+        )
+        scores = [
+            scale / (requests * each + tokens + (0.0 if isnan(own) else own) + scale) for requests, tokens, own in rows
+        ]
+        return [0.5 if isnan(score) else score for score in scores]
 
     def _of(self, work: FloatArray) -> FloatArray:
         work += self.scale_tokens

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray
 from inferencesched.prefix import dump
 from inferencesched.prefix.hashing import Keys
-from inferencesched.prefix.radix import UNLIMITED, RadixTree
+from inferencesched.prefix.radix import UNLIMITED, RadixTree, Span
 
 __all__ = ["BYTES_PER_BLOCK", "MEGABYTE", "IndexStats", "PrefixIndex", "estimate_memory"]
 
@@ -101,6 +101,9 @@ class PrefixIndex:
         self._nobody = self._tree.open(capacity=0)
         self._token = object()  # names this index among whatever else a batch remembers
         self._generation = 0
+        self._few: tuple[Endpoint, ...] = ()  # those that `numbers` was last asked about,
+        self._few_generation = 0  # and when,
+        self._few_bits: list[int] = []  # and the bit of each in a bitmap of holders
         self._capacity = capacity
         self._lookups = self._hits = self._looked_up = self._matched = 0
 
@@ -175,16 +178,38 @@ class PrefixIndex:
 
         Complexity: O(path) and O(endpoints), vectorised; see `RadixTree.depths`.
         """
-        tree = self._tree
-        spans = tree.match(keys)
+        tree, spans = self._tree, self._spans(keys)
+        slots = batch.static((self._token, self._generation), self._slots_of)
+        column: FloatArray = tree.spread(spans, unit)[slots]
+        return column
+
+    def numbers(self, keys: Keys, batch: EndpointBatch, *, unit: int = 1) -> list[float]:
+        """Return what `column` returns as a list. Complexity: O(path × endpoints)."""
+        spans, endpoints = self._spans(keys), batch.endpoints
+        if endpoints is not self._few or self._few_generation != self._generation:
+            slots = [self._slots.get(endpoint) for endpoint in endpoints]
+            self._few_bits = [0 if slot is None else 1 << slot for slot in slots]
+            self._few, self._few_generation = endpoints, self._generation
+        bits = self._few_bits
+        found = [0.0] * len(bits)
+        for place, (blocks, holders) in enumerate(spans, 1):
+            if place < len(spans) and spans[place][1] == holders:
+                continue  # the next span says the same of the same endpoints, and more
+            depth = float(blocks * unit)
+            for row, bit in enumerate(bits):
+                if holders & bit:
+                    found[row] = depth
+        return found
+
+    def _spans(self, keys: Keys) -> list[Span]:
+        """Match a prompt, and count that it was."""
+        spans = self._tree.match(keys)
         self._lookups += 1
         self._looked_up += len(keys)
         if spans:
             self._hits += 1
             self._matched += spans[-1][0]
-        slots = batch.static((self._token, self._generation), self._slots_of)
-        column: FloatArray = tree.spread(spans, unit)[slots]
-        return column
+        return spans
 
     def held(self, keys: Keys, endpoint: Endpoint) -> int:
         """Return how many leading blocks of the prompt an endpoint holds. Complexity: that of `RadixTree.match`."""

@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 
 from inferencesched.decision import Decision, Rejection
-from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray, constant
+from inferencesched.endpoints import Endpoint, EndpointBatch, FloatArray, Numbers, constant
 from inferencesched.interfaces import Observer
 from inferencesched.prefix.calibration import Accuracy, Calibration
 from inferencesched.prefix.hashing import KeyMaker, PrefixKeys
@@ -91,11 +91,9 @@ class ApproxPrefixCacheProducer(Observer):
 
     def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
         """Return both columns. Complexity: O(nodes along the prompt) and O(endpoints), vectorised."""
-        if request.prompt is None or not all(request.media_beside):
+        keys = self._asked(request, endpoints)
+        if keys is None:
             return {}
-        if self.auto_tune:
-            self._tune(endpoints)
-        keys = self._keys(request)
         matched = self._index.column(keys, endpoints, unit=self._block)
         if doubted := self._calibration.doubted:
             for endpoint, trust in doubted.items():
@@ -103,6 +101,20 @@ class ApproxPrefixCacheProducer(Observer):
         return {
             "prefix_matched_tokens": matched,
             "prefix_total_tokens": constant(len(keys) * self._block, len(matched)),
+        }
+
+    def produce_few(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, Numbers]:
+        """Return both columns as lists. Complexity: O(nodes along the prompt × endpoints)."""
+        keys = self._asked(request, endpoints)
+        if keys is None:
+            return {}
+        matched = self._index.numbers(keys, endpoints, unit=self._block)
+        if doubted := self._calibration.doubted:
+            trusts = [doubted.get(endpoint, 1.0) for endpoint in endpoints.endpoints]
+            matched = [tokens * trust for tokens, trust in zip(matched, trusts, strict=True)]
+        return {
+            "prefix_matched_tokens": matched,
+            "prefix_total_tokens": [float(len(keys) * self._block)] * len(matched),
         }
 
     # --- learning --------------------------------------------------------------------------------------------------
@@ -202,6 +214,14 @@ class ApproxPrefixCacheProducer(Observer):
         self._block = tokens
         self._maker = KeyMaker(block_size_tokens=tokens, max_blocks=most)
         self._latest = self._blocks_seen = None
+
+    def _asked(self, request: Request, endpoints: EndpointBatch) -> PrefixKeys | None:
+        """The keys to look for; None where the request has nothing that could be matched."""
+        if request.prompt is None or not all(request.media_beside):
+            return None
+        if self.auto_tune:
+            self._tune(endpoints)
+        return self._keys(request)
 
     def _keys(self, request: Request) -> PrefixKeys:
         """The request's keys: those of the last produce, if it is for the same prompt, with what they know already."""

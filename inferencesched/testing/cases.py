@@ -19,7 +19,7 @@ from inferencesched.request import Request
 from inferencesched.testing.builders import make_batch, make_request
 from inferencesched.vocabulary import COLUMNS, PRODUCED, SET_COLUMNS
 
-__all__ = ["ODD_REQUESTS", "Case", "ReadLog", "known_facts", "odd_requests", "unknown_facts"]
+__all__ = ["ODD_REQUESTS", "Case", "ReadLog", "all_kinds", "known_facts", "odd_requests", "unknown_facts"]
 
 NAN = float("nan")
 _SIZES = (1, 1, 2, 2, 3, 3, 4, 5, 8)
@@ -141,6 +141,13 @@ def unknown_facts(plugin: object) -> Iterable[Case]:
         yield Case(case.fields, labels, last, usual=case)
 
 
+def all_kinds(plugin: object) -> Iterable[Case]:
+    """Yield known facts, unknown ones, and odd requests."""
+    yield from known_facts(plugin)
+    yield from unknown_facts(plugin)
+    yield from odd_requests(plugin)
+
+
 def odd_requests(plugin: object) -> Iterable[Case]:
     """Return cases with requests that few authors think of, on three endpoints of which everything is known."""
     three = next(case for case in known_facts(plugin) if case.size == 3)
@@ -161,6 +168,11 @@ class ReadLog(EndpointBatch):
         if isinstance(key, str):
             self.read.add(key)
         return super().__getitem__(key)
+
+    def numbers(self, column: str) -> list[float]:
+        """Return a column as a list; note the column."""
+        self.read.add(column)
+        return super().numbers(column)
 
     def contains(self, column: str, item: str) -> BoolArray:
         """Return whose set holds `item`; note the column."""

@@ -17,7 +17,7 @@ from inferencesched.request import Request
 from inferencesched.testing.builders import make_request
 from inferencesched.testing.cases import Case, ReadLog
 
-__all__ = ["Answer", "Ask", "depends_on_order", "depends_on_others", "impurity", "undeclared_reads"]
+__all__ = ["Answer", "Ask", "depends_on_order", "depends_on_others", "impurity", "says_otherwise", "undeclared_reads"]
 
 Answer = Mapping[str, NDArray[Any]]
 Ask = Callable[[Any, Request, EndpointBatch], Answer]
@@ -42,6 +42,14 @@ def impurity(ask: Ask, plugin: object, case: Case) -> str | None:
         return "it changed the attributes of the request it was given"
     if changed := next(_changed_columns(batch, case.batch(), case), None):
         return f"it changed the column '{changed}' of the endpoints it was given"
+    return None
+
+
+def says_otherwise(ask: Ask, ask_few: Ask, plugin: object, case: Case) -> str | None:
+    """Ask in both forms: each endpoint must get the same value."""
+    plain = ask(plugin, case.request(), case.batch())
+    if found := difference(plain, ask_few(plugin, case.request(), case.batch())):
+        return f"in the form for few endpoints, {found}"
     return None
 
 

@@ -93,6 +93,18 @@ def count(picker: Picker, choice: Choice) -> str | None:
     return None
 
 
+def _has_few(plugin: object) -> bool:
+    return hasattr(plugin, "pick_few")
+
+
+@PICKER.clause(CHOICES, applies=_has_few)
+def few(picker: Any, choice: Choice) -> str | None:
+    """Where it has a form for few endpoints, `pick_few`, that picks the same by the same dice."""
+    plain, rng = list(map(int, _pick(picker, choice, random.Random(0)))), random.Random(0)
+    picked = list(picker.pick_few(choice.request(), choice.batch(), list(choice.totals), choice.n, rng))
+    return None if picked == plain else f"it picks {picked} by a list, and {plain} by an array"
+
+
 @PICKER.clause(CHOICES)
 def pure(picker: Picker, choice: Choice) -> str | None:
     """The totals it is given are left as they were."""

@@ -10,9 +10,9 @@ import numpy as np
 from inferencesched.endpoints import EndpointBatch
 from inferencesched.interfaces import Producer
 from inferencesched.request import Request
-from inferencesched.testing.cases import Case, known_facts, odd_requests, unknown_facts
+from inferencesched.testing.cases import Case, all_kinds, known_facts, odd_requests, unknown_facts
 from inferencesched.testing.clauses import Contract, Result
-from inferencesched.testing.columnar import Answer, depends_on_order, impurity, undeclared_reads
+from inferencesched.testing.columnar import Answer, depends_on_order, impurity, says_otherwise, undeclared_reads
 from inferencesched.testing.stories import taught
 from inferencesched.testing.values import add_value_clauses
 
@@ -60,6 +60,21 @@ def unknown(producer: Producer, case: Case) -> str | None:
 def consumes(producer: Producer, case: Case) -> str | None:
     """It reads no column beyond those it names in `consumes`."""
     return undeclared_reads(_ask, producer, case)
+
+
+def _has_few(plugin: object) -> bool:
+    return hasattr(plugin, "produce_few")
+
+
+def _ask_few(producer: Any, request: Request, endpoints: EndpointBatch) -> Answer:
+    made = producer.produce_few(request, endpoints)
+    return {column: np.asarray(values, np.float64) for column, values in made.items()}
+
+
+@PRODUCER.clause(all_kinds, applies=_has_few)
+def few(producer: Producer, case: Case) -> str | None:
+    """Where it has a form for few endpoints, `produce_few`, that makes the same columns, as lists."""
+    return says_otherwise(_ask, _ask_few, producer, case)
 
 
 @PRODUCER.clause(odd_requests)

@@ -10,9 +10,16 @@ import numpy as np
 from inferencesched.endpoints import EndpointBatch, FloatArray
 from inferencesched.interfaces import Scorer
 from inferencesched.request import Request
-from inferencesched.testing.cases import Case, known_facts, odd_requests, unknown_facts
+from inferencesched.testing.cases import Case, all_kinds, known_facts, odd_requests, unknown_facts
 from inferencesched.testing.clauses import Contract, Result
-from inferencesched.testing.columnar import Answer, depends_on_order, depends_on_others, impurity, undeclared_reads
+from inferencesched.testing.columnar import (
+    Answer,
+    depends_on_order,
+    depends_on_others,
+    impurity,
+    says_otherwise,
+    undeclared_reads,
+)
 from inferencesched.testing.values import add_value_clauses
 
 __all__ = ["SCORER", "check_scorer"]
@@ -68,6 +75,20 @@ def unknown(scorer: Scorer, case: Case) -> str | None:
 def consumes(scorer: Scorer, case: Case) -> str | None:
     """It reads no column beyond those it names in `consumes`."""
     return undeclared_reads(_ask, scorer, case)
+
+
+def _has_few(plugin: object) -> bool:
+    return hasattr(plugin, "score_few")
+
+
+def _ask_few(scorer: Any, request: Request, endpoints: EndpointBatch) -> Answer:
+    return {"score": np.array(scorer.score_few(request, endpoints), np.float64)}
+
+
+@SCORER.clause(all_kinds, applies=_has_few)
+def few(scorer: Scorer, case: Case) -> str | None:
+    """Where it has a form for few endpoints, `score_few`, that gives the same scores as a list."""
+    return says_otherwise(_ask, _ask_few, scorer, case)
 
 
 @SCORER.clause(odd_requests)

@@ -94,6 +94,18 @@ class FirstOfEquals:
         return [int(row) for row in np.argsort(-totals, kind="stable")[:n]]
 
 
+@breaks("picker", "few")
+@attrs.frozen
+class WorstOfFew(_BestFirst):
+    """Sorts a list the wrong way round."""
+
+    def pick_few(
+        self, request: Request, endpoints: EndpointBatch, totals: list[float], n: int, rng: random.Random, /
+    ) -> Sequence[int]:
+        rows = rng.sample(range(len(totals)), len(totals))
+        return sorted(rows, key=lambda row: totals[row])[:n]
+
+
 @breaks("picker", "any-request")
 @attrs.frozen
 class PicksBySession(_BestFirst):

@@ -53,6 +53,18 @@ class ForcesItsWay(_Produces):
         return {"tokens": np.full(len(endpoints), 8.0)}
 
 
+@breaks("producer", "few")
+@attrs.frozen
+class CountsOtherwise(_Produces):
+    """Counts characters in one form, and tokens in the other."""
+
+    def produce(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, FloatArray]:
+        return {"tokens": np.full(len(endpoints), float(len(request.model)))}
+
+    def produce_few(self, request: Request, endpoints: EndpointBatch, /) -> Mapping[str, list[float]]:
+        return {"tokens": [len(request.model) / 4] * len(endpoints)}
+
+
 @breaks("producer", "order")
 @attrs.frozen
 class AsksTheFirst(_Produces):

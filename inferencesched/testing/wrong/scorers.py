@@ -76,6 +76,21 @@ class SecretlyRelative:
         return np.asarray(1.0 - running / (running.max() + 1.0))
 
 
+@breaks("scorer", "few")
+@attrs.frozen
+class ForgetsTheUnknown:
+    """Takes nobody's queue for an empty one, but only in the form for few endpoints."""
+
+    consumes: ClassVar[tuple[str, ...]] = ("waiting_requests",)
+
+    def score(self, request: Request, endpoints: EndpointBatch, /) -> FloatArray:
+        waiting = endpoints["waiting_requests"]
+        return np.where(np.isnan(waiting), 0.5, 1.0 / (1.0 + waiting))
+
+    def score_few(self, request: Request, endpoints: EndpointBatch, /) -> list[float]:
+        return [1.0 / (1.0 + waiting) if waiting > 0 else 1.0 for waiting in endpoints.numbers("waiting_requests")]
+
+
 @breaks("scorer", "unknown")
 @attrs.frozen
 class PassesNanOn:
