@@ -31,7 +31,12 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 def _lower_names(headers: Mapping[str, str]) -> Mapping[str, str]:
     """HTTP header names are case-insensitive; they are looked up in lower case from here on."""
-    return MappingProxyType({name.lower(): value for name, value in headers.items()}) if headers else _EMPTY
+    if not headers:
+        return _EMPTY
+    names = "".join(headers)
+    if names == names.lower():  # as a host mostly has them: copied, and not one by one
+        return MappingProxyType(dict(headers))
+    return MappingProxyType({name.lower(): value for name, value in headers.items()})
 
 
 @attrs.frozen(eq=False)
