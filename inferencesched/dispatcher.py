@@ -431,7 +431,7 @@ class Dispatcher:
     def _place_queued(self, waiting: Waiting) -> Event:
         assert isinstance(waiting, _Queued)
         waited = self._now - waiting.arrived
-        event = self._place(waiting.request, waiting.ticket, waiting.subset, waiting.n, waited)
+        event = self._place(waiting.request, waiting.ticket, waiting.subset, waiting.n, waited, waiting.flow)
         if isinstance(event, Assigned):  # in the book, the place has replaced the wait
             self._leave_queue(waiting, "placed")
         else:
@@ -461,7 +461,13 @@ class Dispatcher:
     # --- inside: placing and ending ----------------------------------------------------------------------------------
 
     def _place(
-        self, request: Request, ticket: Ticket, subset: Collection[str] | None, n: int, waited: float = 0.0
+        self,
+        request: Request,
+        ticket: Ticket,
+        subset: Collection[str] | None,
+        n: int,
+        waited: float = 0.0,
+        flow: str | None = None,
     ) -> Event:
         try:
             outcome = self.scheduler.schedule(request, now=self._now, n=n, subset=subset)
@@ -473,8 +479,9 @@ class Dispatcher:
             outcome = attrs.evolve(outcome, retry_after=retry_after(wait, request.id))
             return Rejected(request.id, outcome, ticket, waited)
         kept = request if outcome.fallbacks else None
+        flow = flow_of(request) if flow is None else flow
         model, priority, leases = request.model, request.priority, outcome.leases
-        placed = _Placed(ticket, State.PLACED, model, priority, flow_of(request), leases, outcome, kept)
+        placed = _Placed(ticket, State.PLACED, model, priority, flow, leases, outcome, kept)
         self._live.add(placed)
         self._rate.count(now=self._now)
         self._meter.load_changed(*leases)
