@@ -49,7 +49,7 @@ from bench.peers.tau import Choose, Replayed, Session, replay, sessions, tokeniz
 DEFAULT_SESSIONS = Path(__file__).resolve().parent.parent.parent / "shared/data/tau-airline-sessions-0-69.jsonl.gz"
 ROUNDS = 3
 AT_ONCE = 10
-WORK_ALONE = {"expected-work-scorer": 1}
+WITH_UTILIZATION = {"expected-work-scorer": 4, "kv-cache-utilization-scorer": 1}
 PEERS = ("smg", "vllm-router")
 HITS, QUERIES = "vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"
 CORES = range(os.cpu_count() or 1)
@@ -140,11 +140,10 @@ def contenders(fleet: Fleet, chosen_routers: list[Router]) -> dict[str, Contende
 
 
 def ours_on(fleet: Fleet) -> list[Router]:
-    """Return the gateway as it is, without the scorer of utilization, and listening to cache events too."""
+    """Return the gateway as it is, with a scorer of utilization beside it, and listening to cache events."""
     policies = {
-        "work alone": configuration(weights=WORK_ALONE),
+        "with KV utilization": configuration(weights=WITH_UTILIZATION),
         "KV-cache events": configuration(fleet.events_port),
-        "work alone, KV-cache events": configuration(fleet.events_port, WORK_ALONE),
     }
     known = [Router("ours", "default", ours())]
     for number, (policy, document) in enumerate(policies.items()):

@@ -431,7 +431,7 @@ class Dispatcher:
     def _place_queued(self, waiting: Waiting) -> Event:
         assert isinstance(waiting, _Queued)
         waited = self._now - waiting.arrived
-        event = self._place(waiting.request, waiting.ticket, waiting.subset, waiting.n, waited, waiting.flow)
+        event = self._place(waiting.request, waiting.ticket, waiting.subset, waiting.n, waited, flow=waiting.flow)
         if isinstance(event, Assigned):  # in the book, the place has replaced the wait
             self._leave_queue(waiting, "placed")
         else:
@@ -467,6 +467,7 @@ class Dispatcher:
         subset: Collection[str] | None,
         n: int,
         waited: float = 0.0,
+        *,
         flow: str | None = None,
     ) -> Event:
         try:

@@ -41,7 +41,7 @@ class NotSeen(Exception):
     """What the engines did has not become a fact."""
 
 
-DEFAULT_WEIGHTS = {"expected-work-scorer": 4, "kv-cache-utilization-scorer": 1}
+DEFAULT_WEIGHTS = {"expected-work-scorer": 1}
 
 
 def configuration(events_port: int | None = None, weights: Mapping[str, int] = DEFAULT_WEIGHTS) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""What is in force when no configuration is given: prefix and load in one unit, and the KV caches as reported.
+"""What is in force when no configuration is given: prefix and load in one unit, and nothing beside it.
 
 The Endpoint Picker's own default weighs the queue 2, the KV cache 2 and the prefix 3. All of those but the prefix are
 as old as the last scrape, so a burst between two scrapes lands on one endpoint; and a prefix is worth the same whether
 it saves fifty tokens or fifty thousand. ``expected-work-scorer`` counts what is in flight and what a hit saves in
-tokens, and knows both without a scrape; the KV caches' utilization brings in the load that others have placed. The
-comparison of the two, on a real trace, is in docs/performance/policies.md.
+tokens, and knows both without a scrape. What others have placed shows as a queue in the engine, which it counts too. A
+cache's utilization is not asked for: short of full it means nothing, and when it is full, requests wait. As a score of
+its own beside this one it moved sessions that cost nothing where they were. The comparisons are in
+docs/performance/policies.md and real-engines.md.
 """
 
 from __future__ import annotations
@@ -17,19 +19,14 @@ from inferencesched.config.schema import API_VERSION, KIND
 
 __all__ = ["DEFAULT"]
 
-_WEIGHTS = {
-    "expected-work-scorer": 4,
-    "kv-cache-utilization-scorer": 1,
-}
+_SCORER = "expected-work-scorer"
 
 DEFAULT: Mapping[str, Any] = MappingProxyType(
     {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "plugins": [{"type": t} for t in _WEIGHTS],
-        "schedulingProfiles": [
-            {"name": "default", "plugins": [{"pluginRef": t, "weight": w} for t, w in _WEIGHTS.items()]}
-        ],
+        "plugins": [{"type": _SCORER}],
+        "schedulingProfiles": [{"name": "default", "plugins": [{"pluginRef": _SCORER}]}],
     }
 )
 """The built-in default, as a document."""

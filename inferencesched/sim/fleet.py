@@ -1,7 +1,8 @@
 """A fleet of simulated engines behind the real scheduler, in virtual time. Everything that happens is an `Event`.
 
 The fleet is a host of the library like any other: it pushes scraped facts in, asks for a place when a request arrives,
-says when the first token and the end come, and calls the timer when it is due. It knows nothing of policies.
+says when the first token and the end come and what the answer took, and calls the timer when it is due. It knows
+nothing of policies.
 
 Three things move time on: an arrival, something an engine did, a scrape. At equal times engines come first, then the
 scrape, then arrivals in the order of the trace. A scrape that no decision will see is not carried out, so that the
@@ -23,7 +24,7 @@ from attrs.validators import ge, min_len
 
 from inferencesched.decision import Decision, Rejection
 from inferencesched.errors import ConfigError, Problem
-from inferencesched.request import Request
+from inferencesched.request import DEFAULT_FLOW, Request
 from inferencesched.scheduler import Scheduler
 from inferencesched.sim.engine import Engine, EngineEvent, EngineSpec, Served
 from inferencesched.sim.trace import Trace, TraceRequest
@@ -203,6 +204,9 @@ class Fleet:
             self.scheduler.first_token(placed, now=event.time)
             self.scheduler.report_cached_tokens(placed, event.served.matched_tokens, now=event.time)
         else:
+            # A scheduler by itself has no say about usage: a dispatcher tells its observers, and so does this host.
+            tokens = float(request.prompt_tokens), float(request.output_tokens)
+            self.scheduler.tell("usage_reported", request.id, DEFAULT_FLOW, *tokens, now=event.time)
             self.scheduler.finish(self._placed.pop(request.id), now=event.time)
         return Event(event.time, event.kind, request, name, served=event.served)
 

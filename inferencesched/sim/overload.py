@@ -363,6 +363,12 @@ class _Run:
             else:
                 call.finished = event.time
                 del self._running[call.request.id]
+                self._dispatcher.report_usage(
+                    ticket,
+                    prompt_tokens=call.request.prompt_tokens,
+                    output_tokens=call.request.output_tokens,
+                    now=event.time,
+                )
                 self._dispatcher.finish(ticket, now=event.time)
             self._heed(event.time)
         self._follow(name)

@@ -164,6 +164,11 @@ class Recorder:
         self._note("first_token", now, of=self._step_of(decision))
         self.scheduler.first_token(decision, now=now)
 
+    def tell(self, hook: str, *what: Any, now: float) -> None:
+        """Tell observers what is told in plain values: ``usage_reported``, which policies learn from."""
+        self._note("tell", now, hook=hook, what=list(what))
+        self.scheduler.tell(hook, *what, now=now)
+
     def finish(self, decision: Decision, *, now: float, outcome: str = "success") -> bool:
         """Say that a placement has ended."""
         self._note("finish", now, of=self._step_of(decision), outcome=outcome)
@@ -268,6 +273,7 @@ _DO: Mapping[str, Callable[[Scheduler, _Step, _Placed], object]] = {
     ),
     "fallback": lambda s, step, placed: s.fallback(*placed[step["of"]], now=step["at"]),
     "first_token": lambda s, step, placed: s.first_token(placed[step["of"]][1], now=step["at"]),
+    "tell": lambda s, step, _: s.tell(step["hook"], *step["what"], now=step["at"]),
     "finish": lambda s, step, placed: s.finish(
         placed[step["of"]][1], now=step["at"], outcome=step.get("outcome", "success")
     ),

@@ -32,7 +32,16 @@ __all__ = [
 
 T = TypeVar("T")
 
-_HOOKS = ("endpoint_added", "endpoint_removed", "assigned", "moved", "rejected", "first_token", "finished")
+_HOOKS = (
+    "endpoint_added",
+    "endpoint_removed",
+    "assigned",
+    "moved",
+    "rejected",
+    "first_token",
+    "usage_reported",
+    "finished",
+)
 _OUTCOMES = ("success", "error", "cancelled", "reaped")
 
 
@@ -62,6 +71,8 @@ class Call:
                 tell(request, rejection_of(request, now=self.now), now=self.now)
             case "first_token":
                 tell(request.id, endpoint, now=self.now)
+            case "usage_reported":
+                tell(request.id, request.flow, 16.0, float(self.request % 8), now=self.now)
             case "finished":
                 tell(request.id, endpoint, self.outcome, now=self.now)
 
@@ -137,13 +148,13 @@ TUMULTS = tuple(_tumults())
 
 def life_of_an_endpoint(number: int) -> Story:
     """Return the story of an endpoint that joins, serves one request and leaves."""
-    hooks = ("endpoint_added", "assigned", "first_token", "finished", "endpoint_removed")
+    hooks = ("endpoint_added", "assigned", "first_token", "usage_reported", "finished", "endpoint_removed")
     return Story(tuple(Call(hook, number, number % 8, now=float(number)) for hook in hooks))
 
 
 def life_of_a_request(number: int) -> Story:
     """Return the story of a request that is served by one of three endpoints, which stay."""
-    hooks = ("assigned", "first_token", "finished")
+    hooks = ("assigned", "first_token", "usage_reported", "finished")
     return Story(tuple(Call(hook, number % 3, number, now=float(number)) for hook in hooks))
 
 

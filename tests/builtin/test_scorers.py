@@ -6,7 +6,6 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
 
 from inferencesched import ConfigError, EndpointBatch, Registry, Request
 from inferencesched.testing import make_batch
@@ -318,27 +317,3 @@ def test_scores_are_fresh_arrays_that_nobody_else_holds() -> None:
         scores = create(name).score(Request("r"), batch)
         scores *= 0.0  # raises if it is a column of the batch
     assert np.array_equal(batch["waiting_requests"], [1.0, 2.0])
-
-
-known_or_not = st.one_of(st.just(math.nan), st.floats(0, 1e6))
-
-
-@given(
-    st.lists(st.tuples(known_or_not, known_or_not, known_or_not), min_size=1, max_size=6),
-    st.sampled_from([1024.0, 0.0, 77.7]),
-    st.sampled_from([16_384.0, 3.0, 1e5]),
-)
-def test_expected_work_is_the_formula_whatever_is_unknown(
-    rows: list[tuple[float, float, float]], request_tokens: float, scale: float
-) -> None:
-    """1 / (1 + w / scale); unknown load is neutral, unknown work of one's own is none."""
-    tokens, requests, own = (list(each) for each in zip(*rows, strict=True))
-    batch = make_batch(in_flight_tokens=tokens, in_flight_requests=requests, uncached_request_tokens=own)
-
-    scores = create("expected-work-scorer", {"requestTokens": request_tokens, "scaleTokens": scale}).score(
-        Request("r"), batch
-    )
-
-    for got, (t, r, o) in zip(scores.tolist(), rows, strict=True):
-        work = t + r * request_tokens + (0.0 if math.isnan(o) else o)
-        assert got == pytest.approx(0.5 if math.isnan(work) else 1 / (1 + work / scale), rel=1e-12)

@@ -252,3 +252,14 @@ def test_prompts_that_begin_alike_do_not_pile_up_on_one_endpoint() -> None:
 
     work = [engine.computed_tokens for engine in fleet.engines.values()]
     assert max(work) <= 1.2 * sum(work) / len(work)
+
+
+def test_policies_learn_from_answers_what_they_would_from_a_gateway() -> None:
+    """The simulator reports each answer's usage, so that a policy that goes by it is judged as it would run."""
+    requests = tuple(TraceRequest(f"r-{n}", float(n), BLOCK, 5, (n,)) for n in range(3))
+    scheduler = build_scheduler(POLICIES["default"], rng=random.Random(1))
+
+    list(Fleet(FleetSpec((PLAIN,)), scheduler, block_tokens=BLOCK).run(Trace("short answers", BLOCK, requests)))
+
+    scorer = next(named.plugin for named in scheduler.plugins if named.name == "expected-work-scorer")
+    assert scorer.request_work == 15.0

@@ -102,6 +102,7 @@ def test_f6_half_refused_does_not_double_what_is_offered() -> None:
 
     windows = [ratio for ratio in storm.offered(max(waits)) if not math.isnan(ratio)]
     assert 0.4 < storm.refused < 0.6
+    windows = windows[: int(storm.duration / max(waits))]  # in the one that the storm's end cuts, few calls begin
     assert len(windows) >= 5
     assert max(windows) < 2.0
 

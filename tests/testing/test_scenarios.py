@@ -23,6 +23,7 @@ CONFIG: dict[str, Any] = {
         {"type": "max-score-picker"},
     ],
 }
+NOTHING: dict[str, Any] = {"at": 0.5, "do": "handle_timer"}
 PROMPT = "The secret recipe of the house: " * 30
 
 
@@ -58,6 +59,26 @@ def test_a_file_replays_to_the_answers_that_were_recorded(tmp_path: Path) -> Non
     scenario.check()
 
     assert [type(answer).__name__ for answer in scenario.replay()] == ["Decision", "Decision", "Decision", "Rejection"]
+
+
+def test_what_policies_learned_is_recorded_too(tmp_path: Path) -> None:
+    """By the default policy, a session stays on a busy endpoint only because answers were short."""
+    recorder = Recorder(load_config(), seed=7)
+    for name in ("a", "b"):
+        recorder.add_endpoint(name, now=0.0)
+    recorder.tell("usage_reported", "r-0", "flow", 900.0, 4.0, now=0.5)
+    for number in range(4):
+        placed = recorder.schedule(Request(f"r-{number}", prompt=PROMPT), now=1.0 + number)
+        assert isinstance(placed, Decision)
+        recorder.first_token(placed, now=1.5 + number)
+
+    recorder.scenario("Short answers.").write(tmp_path / "short.json")
+    scenario = Scenario.read(tmp_path / "short.json")
+    scenario.check()
+    deaf = attrs.evolve(scenario, steps=[step if step["do"] != "tell" else NOTHING for step in scenario.steps])
+
+    assert len({answer.endpoint.name for answer in scenario.replay() if isinstance(answer, Decision)}) == 1
+    assert len({answer.endpoint.name for answer in deaf.replay() if isinstance(answer, Decision)}) == 2
 
 
 def test_a_file_says_nothing_of_prompts_sessions_and_credentials(tmp_path: Path) -> None:

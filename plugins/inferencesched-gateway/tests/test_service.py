@@ -86,7 +86,7 @@ def test_one_command_serves_endpoints_and_says_who_is_blind(serve: Start, hand_e
     code, errors = command.end(signal.SIGINT)
 
     assert code == 0
-    assert "kv-cache-utilization-scorer" in errors
+    assert "expected-work-scorer" in errors
     assert f"{engine.url}/metrics" in errors
     assert "404" in errors
 
