@@ -66,7 +66,7 @@ def test_a_request_costs_so_many_calls_and_no_more(endpoints: int) -> None:
 
 
 def test_a_larger_fleet_costs_no_more_calls() -> None:
-    """What grows with the endpoints are arrays; at 512 a placement makes hardly more calls than at 16, where it has lists."""
+    """What grows with the endpoints are arrays: at 512, a placement makes hardly more calls than by lists at 16."""
     small, large = (calls_of(default_scheduler(n)).total() for n in (16, 512))
 
     assert large <= 1.15 * small
