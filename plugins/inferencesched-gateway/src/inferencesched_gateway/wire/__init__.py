@@ -27,6 +27,7 @@ Who does what, from the socket inwards::
     heads       a message's first lines, and where its body ends: the one place that decides it
     chunked     bodies in chunks              headers     what may be written, and what is passed on
     timers      deadlines, one timer for all  limits      how much and how long
+    outbox      one write a turn and connection
 
 What it refuses to know: models, routes, engines, JSON. What it does not do: HTTP/2, upgrades, tunnels, request bodies
 piece by piece (an exchange is handed over complete), trailers (read and dropped), a ``date`` field.

@@ -17,6 +17,7 @@ from inferencesched_gateway.wire.errors import UpstreamError
 from inferencesched_gateway.wire.headers import Headers, encode
 from inferencesched_gateway.wire.limits import ClientTimeouts, Limits
 from inferencesched_gateway.wire.origin import Origin
+from inferencesched_gateway.wire.outbox import Outbox
 from inferencesched_gateway.wire.pool import Pool
 from inferencesched_gateway.wire.timers import Timers
 from inferencesched_gateway.wire.upstream import Upstream
@@ -122,6 +123,7 @@ class Client:
         self.pool = Pool()
         self.loop: asyncio.AbstractEventLoop
         self.timers: Timers
+        self.outbox: Outbox
         self.closed = False
         self._started = False
         self._tls = tls
@@ -165,6 +167,7 @@ class Client:
         if not self._started:
             self.loop = asyncio.get_running_loop()
             self.timers = Timers(self.loop)
+            self.outbox = Outbox(self.loop)
             self._started = True
         if (method not in _USUAL and not _METHOD.fullmatch(method)) or not _TARGET.fullmatch(target):
             raise ValueError("the method must be a word in capitals, the target visible ASCII without '#'")

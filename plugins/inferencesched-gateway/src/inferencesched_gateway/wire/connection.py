@@ -19,6 +19,7 @@ from inferencesched_gateway.wire.errors import Refused
 from inferencesched_gateway.wire.exchange import Exchange
 from inferencesched_gateway.wire.headers import encode
 from inferencesched_gateway.wire.heads import CHUNKED, RequestHead, read_request
+from inferencesched_gateway.wire.outbox import Sender
 from inferencesched_gateway.wire.status import status_line
 
 if TYPE_CHECKING:
@@ -52,11 +53,13 @@ class Connection(asyncio.Protocol):
         "deadline",
         "exchange",
         "keep_alive",
+        "sender",
         "server",
         "slot",
         "transport",
     )
     transport: asyncio.Transport
+    sender: Sender
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -81,6 +84,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with the first request's head."""
         self.transport = cast("asyncio.Transport", transport)
+        self.sender = Sender(self.server.outbox, self.transport)
         self._tls = transport.get_extra_info("sslcontext") is not None
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else ""
@@ -94,7 +98,7 @@ class Connection(asyncio.Protocol):
         elif self._phase == _CLOSING:
             self._received += len(data)
             if self._received > _LINGER_BYTES:
-                self.transport.abort()
+                self.sender.abort()
         else:
             self._take(data)
 
@@ -128,6 +132,7 @@ class Connection(asyncio.Protocol):
         """It is over, whoever ended it."""
         self._phase = _CLOSING
         self.server.timers.discard(self)
+        self.sender.drop()
         self._forget_request()
         self._held = b""
         self.server.disconnected(self)
@@ -180,7 +185,7 @@ class Connection(asyncio.Protocol):
         sock = self.transport.get_extra_info("socket")
         if sock is not None and not self.transport.is_closing():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
+        self.sender.abort()
 
     def expired(self, now: float) -> None:
         """A deadline has passed: whose turn was it?"""
@@ -188,12 +193,12 @@ class Connection(asyncio.Protocol):
             self._close(linger=False)
         elif self._phase in {_HEAD, _BODY}:
             self._refuse(408, "the request did not arrive in time")
-        elif self.transport.get_write_buffer_size() < self._unsent:
+        elif self.sender.unsent < self._unsent:
             self._watch_writing()  # slow, and not stuck
         elif self._phase == _BUSY:
             self.abort()
         else:
-            self.transport.abort()
+            self.sender.abort()
 
     # Reading
 
@@ -276,7 +281,7 @@ class Connection(asyncio.Protocol):
             self._dispatch(head, data[begin : begin + length])
             return data[begin + length :]
         if head.expects_continue and not here:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.sender.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._phase = _BODY
         self._head = head
         if length == CHUNKED:
@@ -350,7 +355,7 @@ class Connection(asyncio.Protocol):
         headers, body = self.server.refuse(status, reason)
         fields = encode(headers)
         framing = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(status_line(status) + fields + framing + body)
+        self.sender.write(status_line(status) + fields + framing + body)
         self._close(linger=True)
 
     def _close(self, *, linger: bool) -> None:
@@ -359,17 +364,17 @@ class Connection(asyncio.Protocol):
         self._held = b""
         self._received = 0
         if not linger:
+            self.sender.flush()
             self._watch_writing()
-            self.transport.close()
+            self.sender.close()
             return
         self._unsent = 0
         self._deadline(self.server.timeouts.linger)
         self.transport.resume_reading()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self.sender.write_eof()
 
     def _watch_writing(self) -> None:
-        self._unsent = self.transport.get_write_buffer_size()
+        self._unsent = self.sender.unsent
         self._deadline(self.server.timeouts.write)
 
     def _deadline(self, seconds: float) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from inferencesched_gateway.wire.headers import Headers, encode, first
 from inferencesched_gateway.wire.heads import CHUNKED, UNTIL_CLOSE, RequestHead
+from inferencesched_gateway.wire.outbox import JOINED_BYTES
 from inferencesched_gateway.wire.status import BODILESS, status_line
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ __all__ = ["Exchange"]
 
 # Written by the wire itself. Everything else is written as given.
 _FRAMING = frozenset({b"connection", b"content-length", b"keep-alive", b"transfer-encoding"})
-# Up to here head and body are joined into one piece; beyond, copying costs more than a second buffer.
-_JOINED_BYTES = 16_384
 _CLOSE, _KEEP = b"connection: close\r\n", b"connection: keep-alive\r\n"
 
 
@@ -84,7 +83,7 @@ class Exchange:
         return first(self.headers, name)
 
     def respond(self, status: int, headers: Headers, body: bytes = b"") -> None:
-        """Answer as a whole, in one write.
+        """Answer as a whole.
 
         ``content-length`` is written for you (to a HEAD request or with 304, the one among the headers is kept: it
         tells how long the body would be). ``connection: close`` among the headers ends the connection afterwards.
@@ -99,13 +98,11 @@ class Exchange:
         kept, given = self._split(connection, headers)
         if self._silent or status in BODILESS:
             length = given if given is not None or self.method != "HEAD" else b"%d" % len(body)
-            connection.transport.write(self._head(connection, status, kept, self._length(status, length)))
+            connection.sender.write(self._head(connection, status, kept, self._length(status, length)))
         else:
-            head = self._head(connection, status, kept, b"content-length: %d\r\n" % len(body))
-            if len(body) <= _JOINED_BYTES:
-                connection.transport.write(head + body)
-            else:
-                connection.transport.writelines((head, body))
+            connection.sender.write(self._head(connection, status, kept, b"content-length: %d\r\n" % len(body)))
+            if body:
+                connection.sender.write(body)
         connection.answered()
 
     def start(self, status: int, headers: Headers) -> None:
@@ -132,11 +129,11 @@ class Exchange:
             connection.keep_alive = False
         else:
             left, framing = CHUNKED, b"transfer-encoding: chunked\r\n"
-        connection.transport.write(self._head(connection, status, kept, framing))
+        connection.sender.write(self._head(connection, status, kept, framing))
         self._left = left
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body, at once.
+        """Send a piece of the body, in this turn of the loop.
 
         Raises:
             ValueError: It is longer than the ``content-length`` announced.
@@ -144,18 +141,20 @@ class Exchange:
         connection = self._connection
         if connection is None or self._silent or not data:
             return
-        transport, left = connection.transport, self._left
+        sender, left = connection.sender, self._left
         if left == CHUNKED:
-            if len(data) <= _JOINED_BYTES:
-                transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-            else:
-                transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+            if len(data) <= JOINED_BYTES:
+                sender.write(b"%x\r\n%b\r\n" % (len(data), data))
+                return
+            sender.write(b"%x\r\n" % len(data))
+            sender.write(data)
+            sender.write(b"\r\n")
             return
         if left != UNTIL_CLOSE:
             if len(data) > left:
                 raise ValueError(f"{len(data)} bytes more, but only {left} were announced")
             self._left = left - len(data)
-        transport.write(data)
+        sender.write(data)
 
     def end(self) -> None:
         """The body is complete. If less was written than announced, the answer is aborted."""
@@ -164,7 +163,7 @@ class Exchange:
             return
         if not self._silent:
             if self._left == CHUNKED:
-                connection.transport.write(b"0\r\n\r\n")
+                connection.sender.write(b"0\r\n\r\n")
             elif self._left > 0:
                 self.abort()
                 return

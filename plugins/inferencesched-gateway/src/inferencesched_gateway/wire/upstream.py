@@ -15,6 +15,7 @@ from inferencesched_gateway.wire.chunked import Chunked
 from inferencesched_gateway.wire.errors import Phase, Refused, UpstreamError
 from inferencesched_gateway.wire.heads import CHUNKED, UNTIL_CLOSE, ResponseHead, read_response
 from inferencesched_gateway.wire.origin import Origin
+from inferencesched_gateway.wire.outbox import Sender
 
 if TYPE_CHECKING:
     from inferencesched_gateway.wire.client import Call, Client
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Upstream"]
 
 _OPENING, _IDLE, _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _CLOSED = range(7)
-_JOINED_BYTES = 16_384
 
 
 class Upstream(asyncio.Protocol):
@@ -39,6 +39,7 @@ class Upstream(asyncio.Protocol):
         "_resolving",
         "_reusable",
         "_reused",
+        "_sender",
         "_transport",
         "_unsent",
         "deadline",
@@ -55,6 +56,7 @@ class Upstream(asyncio.Protocol):
         self._opening: asyncio.Task[None] | None = None
         self._resolving = False
         self._transport: asyncio.Transport | None = None
+        self._sender: Sender | None = None
         self._buffer = b""  # an unfinished head
         self._chunked: Chunked | None = None
         self._left = 0  # of a body with a length
@@ -125,6 +127,7 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
         self._transport = cast("asyncio.Transport", transport)
+        self._sender = Sender(self._client.outbox, self._transport)
         if self._call is None:  # cancelled while it was made
             self._transport.abort()
             return
@@ -202,26 +205,25 @@ class Upstream(asyncio.Protocol):
     # Sending
 
     def _send(self, call: Call) -> None:
-        transport = self._transport
-        assert transport is not None
+        sender = self._sender
+        assert sender is not None
         self._phase = _HEAD
         self._unsent = 0
         self._deadline(call, call.timeouts.head)
-        if len(call.body) <= _JOINED_BYTES:
-            transport.write(call.head + call.body)
-        else:
-            transport.writelines((call.head, call.body))
+        sender.write(call.head)
+        if call.body:
+            sender.write(call.body)
         if not self._reused:
             call.head = call.body = b""  # will not be sent again
 
     def _watch_sending(self, call: Call) -> None:
-        assert self._transport is not None
-        self._unsent = self._transport.get_write_buffer_size()
+        assert self._sender is not None
+        self._unsent = self._sender.unsent
         self._deadline(call, call.timeouts.send)
 
     def _still_sending(self, call: Call) -> None:
-        assert self._transport is not None
-        if self._transport.get_write_buffer_size() < self._unsent:
+        assert self._sender is not None
+        if self._sender.unsent < self._unsent:
             self._watch_sending(call)  # slow, and not stuck
         else:
             self._fail(f"took nothing of the request for {call.timeouts.send:g} s", timed_out=True)
@@ -316,11 +318,12 @@ class Upstream(asyncio.Protocol):
 
     def _finish(self, call: Call) -> None:
         """The answer is complete. The connection goes back first, so that whoever is told can use it at once."""
-        transport, client = self._transport, self._client
+        transport, sender, client = self._transport, self._sender, self._client
         assert transport is not None
+        assert sender is not None
         self._call = self._chunked = None
         answer = call.over()
-        if self._reusable and not client.closed and not transport.get_write_buffer_size():
+        if self._reusable and not client.closed and not sender.unsent:
             self._phase = _IDLE
             if call.paused:
                 transport.resume_reading()
@@ -371,8 +374,8 @@ class Upstream(asyncio.Protocol):
         self._buffer = b""
         self._client.timers.discard(self)
         self._client.pool.discard(self)
-        if self._transport is not None:
-            self._transport.abort()
+        if self._sender is not None:
+            self._sender.abort()
         elif self._opening is not None:
             self._opening.cancel()
 
