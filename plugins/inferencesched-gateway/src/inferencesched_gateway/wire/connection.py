@@ -20,6 +20,7 @@ from inferencesched_gateway.wire.exchange import Exchange
 from inferencesched_gateway.wire.headers import encode
 from inferencesched_gateway.wire.heads import CHUNKED, RequestHead, read_request
 from inferencesched_gateway.wire.outbox import Sender
+from inferencesched_gateway.wire.repeats import Repeats
 from inferencesched_gateway.wire.status import status_line
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Connection(asyncio.Protocol):
         "_phase",
         "_pieces",
         "_received",
+        "_repeats",
         "_scanned",
         "_stopped",
         "_tls",
@@ -69,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._phase = _HEAD
         self._buffer = bytearray()  # an unfinished head
         self._scanned = 0  # of it, up to where no end was found
+        self._repeats = Repeats[RequestHead]()
         self._head: RequestHead | None = None  # whose body is being read
         self._chunked: Chunked | None = None
         self._pieces: list[bytes | memoryview] = []
@@ -232,6 +235,12 @@ class Connection(asyncio.Protocol):
             self._looping = False
 
     def _take_head(self, data: bytes) -> bytes:
+        found = None if self._buffer else self._repeats.find(data)
+        if found is None or found[1] > self.server.limits.head_bytes:
+            return self._read_head(data)
+        return self._begin(found[0], data, found[1])
+
+    def _read_head(self, data: bytes) -> bytes:
         if self._buffer:
             self._buffer += data
             if self._buffer.find(b"\r\n\r\n", self._scanned) < 0:
@@ -247,15 +256,12 @@ class Connection(asyncio.Protocol):
             if data:
                 self._deadline(self.server.timeouts.head)
             return self._wait_for_head()
-        limits = self.server.limits
+        limits, text = self.server.limits, data[:end]
         if end > limits.head_bytes:
             raise Refused(431, f"the head is longer than {limits.head_bytes} bytes")
-        head = read_request(data[:end], limits)
-        self.keep_alive = head.keep_alive
-        if not head.length:
-            self._dispatch(head, b"")
-            return data[end:]
-        return self._begin_body(head, data, end)
+        head = read_request(text, limits)
+        self._repeats.keep(head, text)
+        return self._begin(head, data, end)
 
     def _wait_for_head(self) -> bytes:
         """Say no as soon as this can no longer become a head, instead of waiting for the rest."""
@@ -273,13 +279,16 @@ class Connection(asyncio.Protocol):
         self._scanned = max(len(begun) - 3, 0)
         return b""
 
-    def _begin_body(self, head: RequestHead, data: bytes, begin: int) -> bytes:
+    def _begin(self, head: RequestHead, data: bytes, begin: int) -> bytes:
+        """Hand the request over if all of it is here, as it nearly always is; otherwise go on with its body."""
+        self.keep_alive = head.keep_alive
         length, limit, here = head.length, self.server.limits.body_bytes, len(data) - begin
         if length > limit:
             raise Refused(413, f"the body is longer than {limit} bytes")
-        if here >= length > 0:
-            self._dispatch(head, data[begin : begin + length])
-            return data[begin + length :]
+        if here >= length >= 0:
+            end = begin + length
+            self._dispatch(head, data[begin:end])
+            return data[end:]
         if head.expects_continue and not here:
             self.sender.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._phase = _BODY

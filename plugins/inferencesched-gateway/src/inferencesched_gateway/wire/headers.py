@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-__all__ = ["HOP_BY_HOP", "LOWER", "Headers", "encode", "end_to_end", "first"]
+__all__ = ["HOP_BY_HOP", "LOWER", "Block", "Headers", "encode", "end_to_end", "first"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -51,6 +51,30 @@ class _Names(dict[bytes, bytes]):
 
 
 LOWER: Mapping[bytes, bytes] = _Names()
+
+
+class Block:
+    """Fields made ready to be written: checked and encoded once, for all messages that repeat them.
+
+    Made by `answer_block` and `request_block`, which know what the wire writes itself; blocks can be added up.
+
+    Attributes:
+        lines: The fields that are written as they were given.
+        length: The content-length that was among them.
+        closes: Whether ``connection: close`` was.
+    """
+
+    __slots__ = ("closes", "length", "lines")
+
+    def __init__(self, lines: bytes, length: bytes | None = None, *, closes: bool = False) -> None:
+        self.lines = lines
+        self.length = length
+        self.closes = closes
+
+    def __add__(self, other: Block) -> Block:
+        """Return the fields of both."""
+        length = self.length if other.length is None else other.length
+        return Block(self.lines + other.lines, length, closes=self.closes or other.closes)
 
 
 def first(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes | None:

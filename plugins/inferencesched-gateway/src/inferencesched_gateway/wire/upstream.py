@@ -16,6 +16,8 @@ from inferencesched_gateway.wire.errors import Phase, Refused, UpstreamError
 from inferencesched_gateway.wire.heads import CHUNKED, UNTIL_CLOSE, ResponseHead, read_response
 from inferencesched_gateway.wire.origin import Origin
 from inferencesched_gateway.wire.outbox import Sender
+from inferencesched_gateway.wire.repeats import Repeats
+from inferencesched_gateway.wire.status import BODILESS
 
 if TYPE_CHECKING:
     from inferencesched_gateway.wire.client import Call, Client
@@ -36,6 +38,7 @@ class Upstream(asyncio.Protocol):
         "_left",
         "_opening",
         "_phase",
+        "_repeats",
         "_resolving",
         "_reusable",
         "_reused",
@@ -58,6 +61,7 @@ class Upstream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sender: Sender | None = None
         self._buffer = b""  # an unfinished head
+        self._repeats = Repeats[ResponseHead]()
         self._chunked: Chunked | None = None
         self._left = 0  # of a body with a length
         self._reused = False
@@ -244,6 +248,10 @@ class Upstream(asyncio.Protocol):
     def _read_heads(self, call: Call, data: bytes) -> None:
         call.head = call.body = b""  # a byte has come: too late to send it again
         limits = self._client.limits
+        found = None if self._buffer or call.to_head else self._repeats.find(data)
+        if found is not None and found[1] <= limits.head_bytes:
+            self._begin_body(call, found[0], data[found[1] :])
+            return
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         while data:
@@ -254,13 +262,16 @@ class Upstream(asyncio.Protocol):
             if end < 4:
                 self._buffer = data
                 return
+            text = data[:end]
             try:
-                head = read_response(data[:end], limits, to_head=call.to_head)
+                head = read_response(text, limits, to_head=call.to_head)
             except Refused as refused:
                 self._fail(f"the answer is not HTTP: {refused.reason}")
                 return
             data = data[end:]
             if head.status >= 200:
+                if not call.to_head and head.status not in BODILESS:
+                    self._repeats.keep(head, text)
                 self._begin_body(call, head, data)
                 return
             if head.status == 101:
@@ -276,7 +287,7 @@ class Upstream(asyncio.Protocol):
             self._phase, self._chunked = _CHUNKED, Chunked()
         else:
             self._phase = _UNTIL_CLOSE if length == UNTIL_CLOSE else _LENGTH
-        call.answer.head(head.status, head.headers)
+        call.answer.head(head)
         if self._call is call and (rest or not length):
             self._read_body(call, rest)
         if self._call is call:
