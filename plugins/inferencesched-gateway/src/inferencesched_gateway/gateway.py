@@ -40,7 +40,7 @@ from inferencesched_gateway.records import Records
 from inferencesched_gateway.relay import Plan, Relay
 from inferencesched_gateway.setup import Setup
 from inferencesched_gateway.trust import TrustedNetworks
-from inferencesched_gateway.wire import Block, Client, Exchange, Headers, Origin, request_block
+from inferencesched_gateway.wire import Block, Client, Exchange, Headers, Origin
 
 __all__ = ["Gateway", "GatewaySettings"]
 
@@ -213,7 +213,7 @@ class Gateway:
         if block is None:
             if len(self._destinations) >= _REMEMBERED_ORIGINS:
                 self._destinations.clear()
-            block = self._destinations[address] = request_block([(DESTINATION, address.encode())])
+            block = self._destinations[address] = Block.line(DESTINATION, address.encode())
         return block
 
     def later(self, function: Callable[[], None]) -> None:

@@ -33,7 +33,7 @@ from inferencesched_gateway.headers import DESTINATION, from_engine, to_engine
 from inferencesched_gateway.heading import AnswerHeading, Heading
 from inferencesched_gateway.outcome import Outcome
 from inferencesched_gateway.pool import Pool
-from inferencesched_gateway.wire import Block, Call, Exchange, Headers, ResponseHead, UpstreamError, request_block
+from inferencesched_gateway.wire import Block, Call, Exchange, Headers, ResponseHead, UpstreamError
 
 if TYPE_CHECKING:
     from inferencesched_gateway.gateway import Gateway
@@ -118,7 +118,7 @@ class Relay:
         self._plan = plan
         self._pool = pool
         self._exchange = exchange
-        self._id = request_block([plan.id_header])
+        self._id = Block.line(*plan.id_header)
         self._began = gateway.clock()
         self._placed: float | None = None
         self._first: float | None = None
@@ -437,15 +437,15 @@ class Relay:
             now - self._began,
             None if self._placed is None else self._placed - self._began,
             None if self._first is None else self._first - self._began,
-            _seconds_per_token(self._first, now, usage),
+            None if self._first is None else _seconds_per_token(now - self._first, usage),
             usage,
             self._attempts,
         )
         self._gateway.records.ended(outcome, self._receipt or decision)
 
 
-def _seconds_per_token(first: float | None, now: float, usage: Usage | None) -> float | None:
-    """Return how long each token after the first took; None for an answer in one piece, or without a count."""
-    if first is None or usage is None or usage.output_tokens is None or usage.output_tokens < 2:
+def _seconds_per_token(seconds: float, usage: Usage | None) -> float | None:
+    """Return how long each token after the first took; None without a count."""
+    if usage is None or usage.output_tokens is None or usage.output_tokens < 2:
         return None
-    return (now - first) / (usage.output_tokens - 1)
+    return seconds / (usage.output_tokens - 1)

@@ -64,11 +64,12 @@ class Sender:
 
     def write(self, data: bytes) -> None:
         """Send at the end of this turn, or at once if that is much."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > _MOST_BYTES:
+        pieces = self._pieces
+        pieces.append(data)
+        size = self._size = self._size + len(data)
+        if size > _MOST_BYTES:
             self.flush()
-        elif len(self._pieces) == 1:
+        elif len(pieces) == 1:
             self._outbox.add(self)
 
     def flush(self) -> None:
@@ -77,14 +78,13 @@ class Sender:
         if not pieces:
             return
         self._pieces, self._size = [], 0
-        if self._transport.is_closing():
+        transport = self._transport
+        if transport.is_closing():
             return  # it broke, and the protocol will be told so
-        if len(pieces) == 1:
-            self._transport.write(pieces[0])
-        elif size <= JOINED_BYTES:
-            self._transport.write(b"".join(pieces))
+        if size <= JOINED_BYTES:
+            transport.write(b"".join(pieces))
         else:
-            self._transport.writelines(pieces)
+            transport.writelines(pieces)
 
     def write_eof(self) -> None:
         """Send now, and say that nothing more will come, where a transport can say so."""

@@ -149,9 +149,17 @@ class Upstream(asyncio.Protocol):
             self._deadline(self._call, self._call.timeouts.head)
 
     def data_received(self, data: bytes) -> None:
-        """Read, hold, or stop listening."""
+        """Read, unless nobody waits for it."""
+        call = self._call
         try:
-            self._read(data)
+            if call is None:
+                self._close()  # an answer that nobody asked for: what is this connection in the middle of?
+            elif self._phase == _HEAD:
+                self._read_heads(call, data)
+            else:
+                self._read_body(call, data)
+                if self._call is call and not call.paused:
+                    self._deadline(call, call.timeouts.body)
         except Exception as error:  # noqa: BLE001 - the answer's receiver failed; others must not suffer
             self._client.loop.call_exception_handler(
                 {"message": "the receiver of an answer failed", "exception": error}
@@ -233,17 +241,6 @@ class Upstream(asyncio.Protocol):
             self._fail(f"took nothing of the request for {call.timeouts.send:g} s", timed_out=True)
 
     # Reading
-
-    def _read(self, data: bytes) -> None:
-        call, phase = self._call, self._phase
-        if call is None:
-            self._close()  # an answer that nobody asked for: what is this connection in the middle of?
-        elif phase == _HEAD:
-            self._read_heads(call, data)
-        else:
-            self._read_body(call, data)
-            if self._call is call and not call.paused:
-                self._deadline(call, call.timeouts.body)
 
     def _read_heads(self, call: Call, data: bytes) -> None:
         call.head = call.body = b""  # a byte has come: too late to send it again
