@@ -27,7 +27,17 @@ from multiprocessing.connection import Connection
 from typing import Any, cast
 
 import uvloop
-from inferencesched_gateway.wire import Answer, Client, Exchange, Headers, Origin, Server, UpstreamError, end_to_end
+from inferencesched_gateway.wire import (
+    Answer,
+    Client,
+    Exchange,
+    Headers,
+    Origin,
+    ResponseHead,
+    Server,
+    UpstreamError,
+    end_to_end,
+)
 
 from bench.peers.wire_proxy import Relay
 
@@ -237,9 +247,9 @@ class Load:
         self.open += 1
         self.client.send(self.origin, b"POST", self.path, REQUEST, self.body, cast("Answer", self))
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, head: ResponseHead) -> None:
         """Insist on success."""
-        assert status == 200, status
+        assert head.status == 200, head.status
 
     def data(self, chunk: bytes) -> None:
         """Count."""

@@ -11,7 +11,16 @@ import itertools
 
 import attrs
 import uvloop
-from inferencesched_gateway.wire import Client, Exchange, Headers, Limits, Origin, Server, UpstreamError, end_to_end
+from inferencesched_gateway.wire import (
+    Client,
+    Exchange,
+    Limits,
+    Origin,
+    ResponseHead,
+    Server,
+    UpstreamError,
+    end_to_end,
+)
 
 
 @attrs.frozen
@@ -20,9 +29,9 @@ class Relay:
 
     exchange: Exchange
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, head: ResponseHead) -> None:
         """Begin."""
-        self.exchange.start(status, end_to_end(headers))
+        self.exchange.start(head.status, end_to_end(head.headers))
 
     def data(self, chunk: bytes) -> None:
         """Pass on."""

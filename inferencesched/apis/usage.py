@@ -14,6 +14,8 @@ from inferencesched.apis.operations import Operation
 __all__ = ["Usage", "usage_in", "usage_of"]
 
 _TOO_MANY = 10**18
+_PROMPT, _OUTPUT = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
+_CACHED_DETAILS, _CACHED = ("cached_tokens",), ("cache_read_input_tokens", "cached_tokens")
 
 
 @attrs.frozen
@@ -76,19 +78,22 @@ def usage_in(operation: Operation, event: Any) -> Usage | None:
 def _read(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    get = usage.get
-    details = get("prompt_tokens_details") or get("input_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    prompt = _either(get("prompt_tokens"), get("input_tokens"))
-    output = _either(get("completion_tokens"), get("output_tokens"))
-    cached = _either(cached, get("cache_read_input_tokens"), get("cached_tokens"))
+    prompt = _first(usage, _PROMPT)
+    output = _first(usage, _OUTPUT)
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    cached = _first(details, _CACHED_DETAILS) if isinstance(details, dict) else None
+    if cached is None:
+        cached = _first(usage, _CACHED)
     return None if prompt is None and output is None and cached is None else Usage(prompt, output, cached)
 
 
-def _either(*values: Any) -> int | None:
+def _first(counts: dict[str, Any], names: tuple[str, ...]) -> int | None:
     """Return the first that is a count of tokens: a non-negative whole number, or the text of one."""
-    for value in values:
-        if type(value) is int and 0 <= value < _TOO_MANY:  # nearly always the first
+    for name in names:
+        value = counts.get(name)
+        if value is None:
+            continue
+        if type(value) is int and 0 <= value < _TOO_MANY:  # nearly always
             return value
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
             return int(value)

@@ -204,6 +204,8 @@ class RoutingTable:
         Complexity: O(matches that come before the one that holds); those for another model by name are not looked at.
         """
         routed, prefix = self._only, None
+        if routed is not None and not self._rewrites:
+            return routed
         if routed is None:
             seen = Seen(
                 _plain(host), method, path, query, headers, model, self._bases.get(model, model) if model else None

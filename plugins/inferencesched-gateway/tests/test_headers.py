@@ -47,8 +47,8 @@ def test_k7_ours_replace_those_of_the_client_and_of_routes() -> None:
     assert sent == [
         (b"x-team", b"a"),
         (b"x-prefiller-host-port", b"c"),
-        (b"x-request-id", b"ours"),
         (b"accept-encoding", b"identity"),
+        (b"x-request-id", b"ours"),
     ]
 
 

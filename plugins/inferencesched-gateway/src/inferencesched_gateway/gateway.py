@@ -31,29 +31,26 @@ from inferencesched.apis import (
     rejection_answer,
 )
 from inferencesched.resources import NoRoute
-from inferencesched_gateway.control import Control, read_control
-from inferencesched_gateway.headers import changed, readable
+from inferencesched_gateway.control import read_control
+from inferencesched_gateway.headers import DESTINATION, changed
+from inferencesched_gateway.heading import Heading
 from inferencesched_gateway.mirror import Mirrors
 from inferencesched_gateway.outcome import Outcome
 from inferencesched_gateway.records import Records
 from inferencesched_gateway.relay import Plan, Relay
 from inferencesched_gateway.setup import Setup
 from inferencesched_gateway.trust import TrustedNetworks
-from inferencesched_gateway.wire import Client, Exchange, Headers, Origin
+from inferencesched_gateway.wire import Block, Client, Exchange, Headers, Origin
 
 __all__ = ["Gateway", "GatewaySettings"]
 
 _log = logging.getLogger(__name__)
 
-_LONGEST_ID = 128
 _REMEMBERED_ORIGINS = 4096
 
 
 _UNREAD = Asked(None)
 """What is known of a request that is passed through."""
-
-_UNTOLD = Control()
-"""What strangers may say of how they are treated."""
 
 
 def _lower(name: str) -> str:
@@ -109,14 +106,15 @@ class Gateway:
         self.trusted = TrustedNetworks(settings.trusted)
         self._rng = rng
         self._origins: dict[str, Origin] = {}
+        self._destinations: dict[str, Block] = {}
         self._ids = map(f"{os.urandom(4).hex()}-{{:x}}".format, itertools.count(1))
 
     def handle(self, exchange: Exchange) -> None:
         """Answer one request, or see that it is carried to where it will be."""
-        request_id = self._request_id(exchange)
-        operation = self.setup.operations.at(exchange.path) if exchange.method == "POST" else None
+        heading = self._heading(exchange)
+        request_id, operation = heading.request_id or next(self._ids), heading.operation
         try:
-            self._carry(exchange, request_id, operation)
+            self._carry(exchange, request_id, heading)
         except BadBody as error:
             self._turn_away(exchange, operation, request_id, status=400, code="invalid-request", message=error)
         except Exception:  # noqa: BLE001 — our own fault, whatever it is: it must not end without an answer
@@ -124,11 +122,9 @@ class Gateway:
             if not exchange.started:
                 self._turn_away(exchange, operation, request_id, status=500, code="internal")
 
-    def _carry(self, exchange: Exchange, request_id: str, operation: Operation | None) -> None:
-        setup = self.setup
-        is_trusted = self.trusted.covers(exchange.peer)
-        headers = readable(exchange.headers, trusted=is_trusted)
-        control = read_control(headers) if is_trusted else _UNTOLD
+    def _carry(self, exchange: Exchange, request_id: str, heading: Heading) -> None:
+        setup, operation = heading.setup, heading.operation
+        headers, control, session = heading.headers_of(exchange), heading.control, heading.session
         body: dict[str, Any] | None = None
         asked = _UNREAD
         if operation is not None:
@@ -136,12 +132,11 @@ class Gateway:
             asked = read_request(operation, body, dumps=orjson.dumps)
         elif not setup.operations.passes_through:
             raise BadBody("", "sent to a path that a configured parser knows")
-        session = headers.get(self.settings.session_header)
         routed = setup.table.route(
             host=headers.get("host", ""),
             method=exchange.method,
             path=exchange.path,
-            query=exchange.query.decode("latin-1"),
+            query=heading.query,
             headers=headers,
             model=asked.model,
             key=session or (control.flow if control.is_flow_told else None),
@@ -190,16 +185,14 @@ class Gateway:
         plan = Plan(
             request,
             routed,
-            operation,
-            exchange.method.encode(),
+            heading,
             exchange.target if routed.path is None else _target(routed.path, exchange.query),
-            exchange.headers,
             content,
             restored,
             control.subset,
         )
         for mirror in routed.mirrors:
-            self.mirrors.send(attrs.evolve(plan, body=exchange.body), setup.pools[mirror])
+            self.mirrors.send(plan._replace(body=exchange.body), setup.pools[mirror])
         Relay(self, plan, setup.pools[routed.pool], exchange).start()
 
     # --- what relays need ----------------------------------------------------------------------------------------
@@ -213,6 +206,15 @@ class Gateway:
                 self._origins.clear()
             origin = self._origins[address] = Origin.parse(address)
         return origin if hostname is None else attrs.evolve(origin, authority=hostname.encode("ascii"))
+
+    def destination(self, address: str) -> Block:
+        """Return the header that tells an engine who it was taken for, ready to be written."""
+        block = self._destinations.get(address)
+        if block is None:
+            if len(self._destinations) >= _REMEMBERED_ORIGINS:
+                self._destinations.clear()
+            block = self._destinations[address] = Block.line(DESTINATION, address.encode())
+        return block
 
     def later(self, function: Callable[[], None]) -> None:
         """Call `function` when everything that is ready now has been done."""
@@ -258,13 +260,14 @@ class Gateway:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _request_id(self, exchange: Exchange) -> str:
-        given = exchange.header(b"x-request-id")
-        if given is not None and 0 < len(given) <= _LONGEST_ID and given.isascii():
-            text = given.decode("ascii")
-            if text.isprintable():
-                return text
-        return next(self._ids)
+    def _heading(self, exchange: Exchange) -> Heading:
+        """Return what the head says: the note that was made on it, unless that was under another setup."""
+        note: Heading | None = exchange.head.note
+        if note is None or note.setup is not self.setup:
+            is_trusted = self.trusted.covers(exchange.peer)
+            note = Heading(exchange, self.setup, trusted=is_trusted, session_header=self.settings.session_header)
+            exchange.head.note = note
+        return note
 
 
 def _respond(exchange: Exchange, answer: ErrorAnswer, request_id: str) -> None:

@@ -9,7 +9,10 @@ from inferencesched.resources import HeaderChanges
 from inferencesched_gateway.trust import CONTROL_HEADERS
 from inferencesched_gateway.wire import Headers, end_to_end
 
-__all__ = ["changed", "from_engine", "readable", "to_engine"]
+__all__ = ["DESTINATION", "changed", "from_engine", "readable", "to_engine"]
+
+DESTINATION = b"x-gateway-destination-endpoint"
+"""Names the endpoint that was chosen (Endpoint Picker)."""
 
 # Besides the control headers: framing and identity of this side's connection, which the other side's has of its own.
 _NOT_TO_ENGINE = frozenset(name.encode() for name in CONTROL_HEADERS) | {
@@ -35,7 +38,7 @@ def readable(headers: Headers, *, trusted: bool) -> dict[str, str]:
     return found
 
 
-def changed(headers: dict[str, str], changes: Iterable[HeaderChanges]) -> dict[str, str]:
+def changed(headers: Mapping[str, str], changes: Iterable[HeaderChanges]) -> dict[str, str]:
     """Return readable headers after a route's modifiers, one after the other: set, then add, then remove."""
     after = dict(headers)
     for change in changes:
@@ -74,9 +77,9 @@ def to_engine(
         kept = [header for header in kept if header[0] not in dropped]
     if told or owned:
         kept = _changed(kept, told, _NOTHING, owned)
-    kept += ours
     if is_read:
         kept.append(_UNCOMPRESSED)
+    kept += ours
     return kept
 
 

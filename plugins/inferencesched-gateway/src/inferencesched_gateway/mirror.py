@@ -12,9 +12,9 @@ import attrs
 
 from inferencesched import Decision, Rejection
 from inferencesched.events import Ticket
-from inferencesched_gateway.headers import to_engine
+from inferencesched_gateway.headers import DESTINATION, to_engine
 from inferencesched_gateway.pool import Pool
-from inferencesched_gateway.wire import Call, Headers, UpstreamError
+from inferencesched_gateway.wire import Call, ResponseHead, UpstreamError
 
 if TYPE_CHECKING:
     from inferencesched_gateway.gateway import Gateway
@@ -89,11 +89,11 @@ class _Copy:
         """Send it there."""
         self._ticket = ticket
         plan = self._plan
-        ours = [(b"x-gateway-destination-endpoint", decision.address.encode()), plan.id_header]
+        ours = [(DESTINATION, decision.address.encode()), plan.id_header]
         told, owned = decision.headers, decision.owned_headers
-        headers = to_engine(plan.headers, ours, is_read=True, told=told, owned=owned)
+        headers = to_engine(plan.heading.received, ours, is_read=True, told=told, owned=owned)
         origin = self._gateway.origin(decision)
-        self._call = self._gateway.client.send(origin, plan.method, plan.target, headers, plan.body, self)
+        self._call = self._gateway.client.send(origin, plan.heading.method, plan.target, headers, plan.body, self)
 
     def rejected(self, rejection: Rejection) -> None:
         """Do without."""
@@ -106,9 +106,9 @@ class _Copy:
             self._call.cancel()
         self._over("cancelled")
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, head: ResponseHead) -> None:
         """Remember whether it went well."""
-        self._status = status
+        self._status = head.status
 
     def data(self, chunk: bytes) -> None:
         """Throw it away."""

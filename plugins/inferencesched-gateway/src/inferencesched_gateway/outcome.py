@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -11,8 +11,7 @@ from inferencesched.apis import Usage
 __all__ = ["Outcome"]
 
 
-@attrs.frozen
-class Outcome:
+class Outcome(NamedTuple):
     """What is known of a request when it has ended.
 
     Attributes:
@@ -47,5 +46,7 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, seconds to the microsecond."""
-        fields = attrs.asdict(self)
-        return {name: round(value, 6) if isinstance(value, float) else value for name, value in fields.items()}
+        fields = {
+            name: round(value, 6) if isinstance(value, float) else value for name, value in self._asdict().items()
+        }
+        return fields | {"usage": None if self.usage is None else attrs.asdict(self.usage)}

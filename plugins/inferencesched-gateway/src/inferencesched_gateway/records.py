@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from inferencesched import Decision, Rejection
 from inferencesched_gateway.outcome import Outcome
@@ -14,8 +12,7 @@ from inferencesched_gateway.outcome import Outcome
 __all__ = ["Record", "Records"]
 
 
-@attrs.frozen(eq=False)
-class Record:
+class Record(NamedTuple):
     """One request that has ended.
 
     Attributes:

@@ -13,14 +13,13 @@ ends, the place is given back exactly once.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 import orjson
 
 from inferencesched import Decision, Rejection, Request
 from inferencesched.apis import (
-    Operation,
     StreamReader,
     Usage,
     error_event,
@@ -30,10 +29,11 @@ from inferencesched.apis import (
 )
 from inferencesched.events import Ticket
 from inferencesched.resources import Routed
-from inferencesched_gateway.headers import from_engine, to_engine
+from inferencesched_gateway.headers import DESTINATION, from_engine, to_engine
+from inferencesched_gateway.heading import AnswerHeading, Heading
 from inferencesched_gateway.outcome import Outcome
 from inferencesched_gateway.pool import Pool
-from inferencesched_gateway.wire import Call, Exchange, Headers, UpstreamError
+from inferencesched_gateway.wire import Block, Call, Exchange, Headers, ResponseHead, UpstreamError
 
 if TYPE_CHECKING:
     from inferencesched_gateway.gateway import Gateway
@@ -52,17 +52,14 @@ _LARGEST_READ = 4 * 1024 * 1024
 """Bytes of an answer in one piece that is read for its usage; a longer one is passed on unread."""
 
 
-@attrs.frozen(eq=False)
-class Plan:
+class Plan(NamedTuple):
     """What is to be done with one request, as read and routed.
 
     Attributes:
         request: as it is to be placed.
         routed: which pool, and what the route changes.
-        operation: what is asked for; None for what is passed through unread.
-        method: of the request.
+        heading: what its head says.
         target: path and query to ask the engine for.
-        headers: as the client sent them.
         body: what to send: the client's own bytes, unless the model's name had to be changed in it.
         model: the client's name for the model, to be restored in the answer; None where nothing was changed.
         subset: endpoints that may be used; None for all.
@@ -70,10 +67,8 @@ class Plan:
 
     request: Request
     routed: Routed
-    operation: Operation | None
-    method: bytes
+    heading: Heading
     target: bytes
-    headers: Headers
     body: bytes
     model: str | None = None
     subset: tuple[str, ...] | None = None
@@ -104,6 +99,7 @@ class Relay:
         "_first",
         "_gateway",
         "_head",
+        "_id",
         "_is_held",
         "_is_over",
         "_placed",
@@ -122,6 +118,7 @@ class Relay:
         self._plan = plan
         self._pool = pool
         self._exchange = exchange
+        self._id = Block.line(*plan.id_header)
         self._began = gateway.clock()
         self._placed: float | None = None
         self._first: float | None = None
@@ -130,7 +127,7 @@ class Relay:
         self._decision: Decision | None = None
         self._receipt: Rejection | None = None
         self._call: Call | None = None
-        self._head: Headers | None = None  # of the answer, while nothing of it has been passed on
+        self._head: ResponseHead | None = None  # of the answer, while nothing of it has been passed on
         self._status = 0
         self._reader: StreamReader | None = None
         self._collected: list[bytes] | None = None
@@ -177,20 +174,23 @@ class Relay:
 
     # --- told by the engine's side --------------------------------------------------------------------------------
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, head: ResponseHead) -> None:
         """The engine has begun to answer; nothing is passed on before the first byte of its body."""
+        status = head.status
         if status in _TRY_ELSEWHERE and self._move():
             return
-        self._status, self._head = status, headers
+        self._status, self._head = status, head
         self._reader = self._collected = None
         self._size, self._is_held = 0, False
-        operation = self._plan.operation
+        operation = self._plan.heading.operation
         if operation is None:
             return
-        kind = _value(headers, b"content-type")
-        if kind.startswith(b"text/event-stream"):
+        heading: AnswerHeading | None = head.note
+        if heading is None:
+            heading = head.note = AnswerHeading(head.headers)
+        if heading.is_stream:
             self._reader = StreamReader(operation, self._plan.model, loads=orjson.loads, dumps=orjson.dumps)
-        elif kind.startswith(b"application/json") or status >= 400:
+        elif heading.is_json or status >= 400:
             self._collected = []
             self._is_held = self._plan.model is not None or status >= 400
 
@@ -242,7 +242,7 @@ class Relay:
                 return
             self._status, code = (504, "engine-timeout") if error.timed_out else (502, "engine-unreachable")
             self._gateway.answer_error(
-                self._exchange, self._plan.operation, self._plan.request.id, status=self._status, code=code
+                self._exchange, self._plan.heading.operation, self._plan.request.id, status=self._status, code=code
             )
         else:
             self._break_off(502, "The model server broke off its answer.", "engine-broke-off")
@@ -275,21 +275,30 @@ class Relay:
             self._fail(error)
 
     def _asked_of(self, decision: Decision) -> Call:
-        plan, routed = self._plan, self._plan.routed
-        headers = to_engine(
-            plan.headers,
-            [(b"x-gateway-destination-endpoint", decision.address.encode()), plan.id_header],
-            is_read=plan.operation is not None,
-            changes=routed.request_headers,
-            told=decision.headers,
-            owned=decision.owned_headers,
-        )
-        gateway, deadline = self._gateway, plan.request.deadline
+        plan, gateway = self._plan, self._gateway
+        deadline, routed = plan.request.deadline, plan.routed
         timeouts = None
         if deadline is not None:
             timeouts = attrs.evolve(gateway.client.timeouts, total=max(deadline - gateway.clock(), 0.0))
-        origin = gateway.origin(decision, routed.hostname)
-        return gateway.client.send(origin, plan.method, plan.target, headers, plan.body, self, timeouts=timeouts)
+        return gateway.client.send(
+            gateway.origin(decision, routed.hostname),
+            plan.heading.method,
+            plan.target,
+            self._forwarded(decision),
+            plan.body,
+            self,
+            timeouts=timeouts,
+        )
+
+    def _forwarded(self, decision: Decision) -> Headers | Block:
+        """Return the headers to send; as they were made ready before, unless something says how to change them."""
+        plan, told, owned = self._plan, decision.headers, decision.owned_headers
+        heading, changes, address = plan.heading, plan.routed.request_headers, decision.address
+        if not (told or owned or changes):
+            return heading.forwarded() + self._gateway.destination(address) + self._id
+        ours = [(DESTINATION, address.encode()), plan.id_header]
+        is_read = heading.operation is not None
+        return to_engine(heading.received, ours, is_read=is_read, changes=changes, told=told, owned=owned)
 
     def _fail(self, error: ValueError) -> None:
         """Answer for a fault of ours: a plugin or a route says to write what no header can carry."""
@@ -298,7 +307,9 @@ class Relay:
             self._call.cancel()
         self._status = 500
         request = self._plan.request
-        self._gateway.answer_error(self._exchange, self._plan.operation, request.id, status=500, code="internal")
+        self._gateway.answer_error(
+            self._exchange, self._plan.heading.operation, request.id, status=500, code="internal"
+        )
         self._over("error")
 
     def _move(self) -> bool:
@@ -328,21 +339,26 @@ class Relay:
         assert self._decision is not None
         if self._reader is not None and self._ticket is not None:
             self._pool.first_token(self._ticket)
+        head, self._head = self._head, None
+        try:
+            self._pass_head(head, self._decision, length)
+        except ValueError as error:
+            self._fail(error)
+
+    def _pass_head(self, head: ResponseHead, decision: Decision, length: int | None) -> None:
+        """Write it as it was made ready before, unless something says how to change it."""
+        heading: AnswerHeading | None = head.note
+        changes, told = self._plan.routed.response_headers, decision.response_headers
+        is_untouched = not self._is_held and (self._reader is None or self._plan.model is None)
+        if heading is not None and head.status == 200 and is_untouched and not (changes or told):
+            block = heading.passed_on() + self._id
+            self._exchange.start(200, block, head.length if head.length >= 0 else None)
+            return
         ours = [self._plan.id_header]
         if length is not None:
             ours.append((b"content-length", b"%d" % length))
-        head, self._head = self._head, None
-        try:
-            headers = from_engine(
-                head,
-                ours,
-                keep_length=not self._is_held and (self._reader is None or self._plan.model is None),
-                changes=self._plan.routed.response_headers,
-                told=self._decision.response_headers,
-            )
-            self._exchange.start(self._status, headers)
-        except ValueError as error:
-            self._fail(error)
+        headers = from_engine(head.headers, ours, keep_length=is_untouched, changes=changes, told=told)
+        self._exchange.start(self._status, headers)
 
     def _collect(self, chunk: bytes) -> bool:
         """Keep a copy of an answer in one piece, to be read at its end; return whether it is held back until then."""
@@ -360,7 +376,7 @@ class Relay:
 
     def _read_whole(self, content: bytes) -> Usage | None:
         """Return the usage of an answer in one piece; one that was held back is passed on as the client knows it."""
-        operation, model = self._plan.operation, self._plan.model
+        operation, model = self._plan.heading.operation, self._plan.model
         assert operation is not None
         try:
             body = orjson.loads(content)
@@ -378,7 +394,7 @@ class Relay:
 
     def _refuse(self, rejection: Rejection, result: str) -> None:
         self._status = rejection.http_status
-        self._gateway.refuse(self._exchange, rejection, self._plan.operation)
+        self._gateway.refuse(self._exchange, rejection, self._plan.heading.operation)
         self._over(result)
 
     def _break_off(self, status: int, sentence: str, code: str) -> None:
@@ -389,7 +405,7 @@ class Relay:
             return
         rest = reader.end()
         if not reader.is_failed:
-            rest += error_event(self._plan.operation, status, sentence, code=code, events=reader.events)
+            rest += error_event(self._plan.heading.operation, status, sentence, code=code, events=reader.events)
         self._exchange.write(rest)
         self._exchange.end()
 
@@ -421,19 +437,15 @@ class Relay:
             now - self._began,
             None if self._placed is None else self._placed - self._began,
             None if self._first is None else self._first - self._began,
-            _seconds_per_token(self._first, now, usage),
+            None if self._first is None else _seconds_per_token(now - self._first, usage),
             usage,
             self._attempts,
         )
         self._gateway.records.ended(outcome, self._receipt or decision)
 
 
-def _seconds_per_token(first: float | None, now: float, usage: Usage | None) -> float | None:
-    """Return how long each token after the first took; None for an answer in one piece, or without a count."""
-    if first is None or usage is None or usage.output_tokens is None or usage.output_tokens < 2:
+def _seconds_per_token(seconds: float, usage: Usage | None) -> float | None:
+    """Return how long each token after the first took; None without a count."""
+    if usage is None or usage.output_tokens is None or usage.output_tokens < 2:
         return None
-    return (now - first) / (usage.output_tokens - 1)
-
-
-def _value(headers: Headers, name: bytes) -> bytes:
-    return next((value.lower() for key, value in headers if key == name), b"")
+    return seconds / (usage.output_tokens - 1)

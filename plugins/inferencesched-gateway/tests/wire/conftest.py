@@ -10,7 +10,7 @@ from typing import Any, Self
 import pytest
 import uvloop
 from hypothesis import settings
-from inferencesched_gateway.wire import Call, Client, Exchange, Headers, Origin, Server, UpstreamError
+from inferencesched_gateway.wire import Call, Client, Exchange, Headers, Origin, ResponseHead, Server, UpstreamError
 
 from inferencesched.testing import VirtualLoop
 
@@ -41,10 +41,10 @@ class Heard:
     def body(self) -> bytes:
         return b"".join(self.chunks)
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, head: ResponseHead) -> None:
         assert not self.status
         assert not self.over.done()
-        self.status, self.headers = status, headers
+        self.status, self.headers = head.status, head.headers
 
     def data(self, chunk: bytes) -> None:
         assert self.status

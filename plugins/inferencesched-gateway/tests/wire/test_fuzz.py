@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 from hypothesis import example, given, settings, strategies as st
-from inferencesched_gateway.wire import Client, Exchange, Headers, Limits, Origin, Server, UpstreamError
+from inferencesched_gateway.wire import Client, Exchange, Headers, Limits, Origin, ResponseHead, Server, UpstreamError
 from inferencesched_gateway.wire.connection import Connection
 
 if TYPE_CHECKING:
@@ -238,8 +238,8 @@ class Told:
         self.events: list[Any] = []
         self.body = b""
 
-    def head(self, status: int, headers: Headers) -> None:
-        self.events.append((status, headers))
+    def head(self, head: ResponseHead) -> None:
+        self.events.append((head.status, head.headers))
 
     def data(self, chunk: bytes) -> None:
         assert chunk

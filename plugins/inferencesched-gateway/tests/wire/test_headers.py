@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, strategies as st
 from inferencesched_gateway.wire import Headers, end_to_end
-from inferencesched_gateway.wire.headers import HOP_BY_HOP, LOWER, encode, first
+from inferencesched_gateway.wire.headers import HOP_BY_HOP, LOWER, Block, encode, first
 
 
 def test_f8_fields_about_one_connection_are_not_passed_on() -> None:
@@ -68,3 +70,17 @@ def test_names_that_anybody_makes_up_are_not_remembered_without_end() -> None:
         end_to_end([(name, b"")])
 
     assert len(LOWER) <= 1024
+
+
+@given(
+    st.sampled_from([b"x-a", b"x_b", b"X-A", b"x a", b"", b"x\r"]),
+    st.binary(max_size=4) | st.sampled_from([b"a\r\nb", b"\n", b"\0", b"\xe9", b""]),
+)
+def test_a_line_made_ready_is_the_one_that_is_written(name: bytes, value: bytes) -> None:
+    try:
+        written = encode([(name, value)])
+    except ValueError as error:
+        with pytest.raises(ValueError, match=re.escape(str(error))):
+            Block.line(name, value)
+    else:
+        assert Block.line(name, value).lines == written

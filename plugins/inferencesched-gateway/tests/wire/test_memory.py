@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 import pytest
-from inferencesched_gateway.wire import Call, Exchange, Headers, Origin, UpstreamError, end_to_end
+from inferencesched_gateway.wire import Call, Exchange, Origin, ResponseHead, UpstreamError, end_to_end
 from inferencesched_gateway.wire.connection import Connection
 from inferencesched_gateway.wire.upstream import Upstream
 
@@ -23,8 +23,8 @@ class Relay:
         self.exchange = exchange
         self.call: Call | None = None
 
-    def head(self, status: int, headers: Headers) -> None:
-        self.exchange.start(status, end_to_end(headers))
+    def head(self, head: ResponseHead) -> None:
+        self.exchange.start(head.status, end_to_end(head.headers))
 
     def data(self, chunk: bytes) -> None:
         self.exchange.write(chunk)

@@ -27,21 +27,24 @@ Who does what, from the socket inwards::
     heads       a message's first lines, and where its body ends: the one place that decides it
     chunked     bodies in chunks              headers     what may be written, and what is passed on
     timers      deadlines, one timer for all  limits      how much and how long
+    outbox      one write a turn and connection   repeats  a head that was read before
 
 What it refuses to know: models, routes, engines, JSON. What it does not do: HTTP/2, upgrades, tunnels, request bodies
 piece by piece (an exchange is handed over complete), trailers (read and dropped), a ``date`` field.
 """
 
-from inferencesched_gateway.wire.client import Answer, Call, Client
+from inferencesched_gateway.wire.client import Answer, Call, Client, request_block
 from inferencesched_gateway.wire.errors import UpstreamError
-from inferencesched_gateway.wire.exchange import Exchange
-from inferencesched_gateway.wire.headers import Headers, end_to_end
+from inferencesched_gateway.wire.exchange import Exchange, answer_block
+from inferencesched_gateway.wire.headers import Block, Headers, end_to_end
+from inferencesched_gateway.wire.heads import ResponseHead
 from inferencesched_gateway.wire.limits import ClientTimeouts, Limits, ServerTimeouts
 from inferencesched_gateway.wire.origin import Origin
 from inferencesched_gateway.wire.server import Server
 
 __all__ = [
     "Answer",
+    "Block",
     "Call",
     "Client",
     "ClientTimeouts",
@@ -49,8 +52,11 @@ __all__ = [
     "Headers",
     "Limits",
     "Origin",
+    "ResponseHead",
     "Server",
     "ServerTimeouts",
     "UpstreamError",
+    "answer_block",
     "end_to_end",
+    "request_block",
 ]

@@ -14,22 +14,34 @@ import ssl
 from typing import Protocol
 
 from inferencesched_gateway.wire.errors import UpstreamError
-from inferencesched_gateway.wire.headers import Headers, encode
+from inferencesched_gateway.wire.headers import Block, Headers, encode
+from inferencesched_gateway.wire.heads import ResponseHead
 from inferencesched_gateway.wire.limits import ClientTimeouts, Limits
 from inferencesched_gateway.wire.origin import Origin
+from inferencesched_gateway.wire.outbox import Outbox
 from inferencesched_gateway.wire.pool import Pool
 from inferencesched_gateway.wire.timers import Timers
 from inferencesched_gateway.wire.upstream import Upstream
 
-__all__ = ["Answer", "Call", "Client"]
+__all__ = ["Answer", "Call", "Client", "request_block"]
 
 # Below the 5 s after which uvicorn, and so most model servers, close an idle connection.
 KEEPALIVE = 4.0
+# Written by the client itself. Everything else is written as given.
 _FRAMING = frozenset({b"content-length", b"host", b"transfer-encoding"})
 _METHOD = re.compile(rb"[A-Z][A-Z\-]*")
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e]+")
 _USUAL = frozenset({b"GET", b"POST"})
 _WITH_BODY = frozenset({b"PATCH", b"POST", b"PUT"})
+
+
+def request_block(headers: Headers) -> Block:
+    """Return fields made ready for requests.
+
+    Raises:
+        ValueError: One cannot be written.
+    """
+    return Block(encode([pair for pair in headers if pair[0] not in _FRAMING]))
 
 
 class Answer(Protocol):
@@ -38,8 +50,8 @@ class Answer(Protocol):
     What arrived in one piece is told in one go: after `Call.pause` what had arrived before may still be told.
     """
 
-    def head(self, status: int, headers: Headers, /) -> None:
-        """The answer's status and fields, as received, those about the connection included."""
+    def head(self, head: ResponseHead, /) -> None:
+        """The answer's status and fields."""
 
     def data(self, chunk: bytes, /) -> None:
         """A piece of the body, without its framing."""
@@ -122,6 +134,7 @@ class Client:
         self.pool = Pool()
         self.loop: asyncio.AbstractEventLoop
         self.timers: Timers
+        self.outbox: Outbox
         self.closed = False
         self._started = False
         self._tls = tls
@@ -145,7 +158,7 @@ class Client:
         origin: Origin,
         method: bytes,
         target: bytes,
-        headers: Headers,
+        headers: Headers | Block,
         body: bytes,
         answer: Answer,
         *,
@@ -165,12 +178,13 @@ class Client:
         if not self._started:
             self.loop = asyncio.get_running_loop()
             self.timers = Timers(self.loop)
+            self.outbox = Outbox(self.loop)
             self._started = True
         if (method not in _USUAL and not _METHOD.fullmatch(method)) or not _TARGET.fullmatch(target):
             raise ValueError("the method must be a word in capitals, the target visible ASCII without '#'")
         length = b"content-length: %d\r\n" % len(body) if body or method in _WITH_BODY else b""
-        fields = encode([pair for pair in headers if pair[0] not in _FRAMING])
-        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (method, target, origin.authority, fields, length)
+        block = headers if isinstance(headers, Block) else request_block(headers)
+        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (method, target, origin.authority, block.lines, length)
         call = Call(origin, head, body, answer, timeouts or self.timeouts, to_head=method == b"HEAD")
         if call.timeouts.total != math.inf:
             call.total_at = self.loop.time() + call.timeouts.total

@@ -19,6 +19,8 @@ from inferencesched_gateway.wire.errors import Refused
 from inferencesched_gateway.wire.exchange import Exchange
 from inferencesched_gateway.wire.headers import encode
 from inferencesched_gateway.wire.heads import CHUNKED, RequestHead, read_request
+from inferencesched_gateway.wire.outbox import Sender
+from inferencesched_gateway.wire.repeats import Repeats
 from inferencesched_gateway.wire.status import status_line
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Connection(asyncio.Protocol):
         "_phase",
         "_pieces",
         "_received",
+        "_repeats",
         "_scanned",
         "_stopped",
         "_tls",
@@ -52,11 +55,13 @@ class Connection(asyncio.Protocol):
         "deadline",
         "exchange",
         "keep_alive",
+        "sender",
         "server",
         "slot",
         "transport",
     )
     transport: asyncio.Transport
+    sender: Sender
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -66,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._phase = _HEAD
         self._buffer = bytearray()  # an unfinished head
         self._scanned = 0  # of it, up to where no end was found
+        self._repeats = Repeats[RequestHead]()
         self._head: RequestHead | None = None  # whose body is being read
         self._chunked: Chunked | None = None
         self._pieces: list[bytes | memoryview] = []
@@ -81,6 +87,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with the first request's head."""
         self.transport = cast("asyncio.Transport", transport)
+        self.sender = Sender(self.server.outbox, self.transport)
         self._tls = transport.get_extra_info("sslcontext") is not None
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else ""
@@ -94,7 +101,7 @@ class Connection(asyncio.Protocol):
         elif self._phase == _CLOSING:
             self._received += len(data)
             if self._received > _LINGER_BYTES:
-                self.transport.abort()
+                self.sender.abort()
         else:
             self._take(data)
 
@@ -128,6 +135,7 @@ class Connection(asyncio.Protocol):
         """It is over, whoever ended it."""
         self._phase = _CLOSING
         self.server.timers.discard(self)
+        self.sender.drop()
         self._forget_request()
         self._held = b""
         self.server.disconnected(self)
@@ -180,7 +188,7 @@ class Connection(asyncio.Protocol):
         sock = self.transport.get_extra_info("socket")
         if sock is not None and not self.transport.is_closing():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
+        self.sender.abort()
 
     def expired(self, now: float) -> None:
         """A deadline has passed: whose turn was it?"""
@@ -188,12 +196,12 @@ class Connection(asyncio.Protocol):
             self._close(linger=False)
         elif self._phase in {_HEAD, _BODY}:
             self._refuse(408, "the request did not arrive in time")
-        elif self.transport.get_write_buffer_size() < self._unsent:
+        elif self.sender.unsent < self._unsent:
             self._watch_writing()  # slow, and not stuck
         elif self._phase == _BUSY:
             self.abort()
         else:
-            self.transport.abort()
+            self.sender.abort()
 
     # Reading
 
@@ -227,6 +235,12 @@ class Connection(asyncio.Protocol):
             self._looping = False
 
     def _take_head(self, data: bytes) -> bytes:
+        found = None if self._buffer else self._repeats.find(data)
+        if found is None or found[1] > self.server.limits.head_bytes:
+            return self._read_head(data)
+        return self._begin(found[0], data, found[1])
+
+    def _read_head(self, data: bytes) -> bytes:
         if self._buffer:
             self._buffer += data
             if self._buffer.find(b"\r\n\r\n", self._scanned) < 0:
@@ -242,15 +256,12 @@ class Connection(asyncio.Protocol):
             if data:
                 self._deadline(self.server.timeouts.head)
             return self._wait_for_head()
-        limits = self.server.limits
+        limits, text = self.server.limits, data[:end]
         if end > limits.head_bytes:
             raise Refused(431, f"the head is longer than {limits.head_bytes} bytes")
-        head = read_request(data[:end], limits)
-        self.keep_alive = head.keep_alive
-        if not head.length:
-            self._dispatch(head, b"")
-            return data[end:]
-        return self._begin_body(head, data, end)
+        head = read_request(text, limits)
+        self._repeats.keep(head, text)
+        return self._begin(head, data, end)
 
     def _wait_for_head(self) -> bytes:
         """Say no as soon as this can no longer become a head, instead of waiting for the rest."""
@@ -268,15 +279,18 @@ class Connection(asyncio.Protocol):
         self._scanned = max(len(begun) - 3, 0)
         return b""
 
-    def _begin_body(self, head: RequestHead, data: bytes, begin: int) -> bytes:
+    def _begin(self, head: RequestHead, data: bytes, begin: int) -> bytes:
+        """Hand the request over if all of it is here, as it nearly always is; otherwise go on with its body."""
+        self.keep_alive = head.keep_alive
         length, limit, here = head.length, self.server.limits.body_bytes, len(data) - begin
         if length > limit:
             raise Refused(413, f"the body is longer than {limit} bytes")
-        if here >= length > 0:
-            self._dispatch(head, data[begin : begin + length])
-            return data[begin + length :]
+        if here >= length >= 0:
+            end = begin + length
+            self._dispatch(head, data[begin:end])
+            return data[end:]
         if head.expects_continue and not here:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.sender.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._phase = _BODY
         self._head = head
         if length == CHUNKED:
@@ -350,7 +364,7 @@ class Connection(asyncio.Protocol):
         headers, body = self.server.refuse(status, reason)
         fields = encode(headers)
         framing = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(status_line(status) + fields + framing + body)
+        self.sender.write(status_line(status) + fields + framing + body)
         self._close(linger=True)
 
     def _close(self, *, linger: bool) -> None:
@@ -359,17 +373,17 @@ class Connection(asyncio.Protocol):
         self._held = b""
         self._received = 0
         if not linger:
+            self.sender.flush()
             self._watch_writing()
-            self.transport.close()
+            self.sender.close()
             return
         self._unsent = 0
         self._deadline(self.server.timeouts.linger)
         self.transport.resume_reading()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self.sender.write_eof()
 
     def _watch_writing(self) -> None:
-        self._unsent = self.transport.get_write_buffer_size()
+        self._unsent = self.sender.unsent
         self._deadline(self.server.timeouts.write)
 
     def _deadline(self, seconds: float) -> None:

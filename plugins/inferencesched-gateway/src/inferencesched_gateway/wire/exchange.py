@@ -5,20 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from inferencesched_gateway.wire.headers import Headers, encode, first
+from inferencesched_gateway.wire.headers import Block, Headers, encode, first
 from inferencesched_gateway.wire.heads import CHUNKED, UNTIL_CLOSE, RequestHead
+from inferencesched_gateway.wire.outbox import JOINED_BYTES
 from inferencesched_gateway.wire.status import BODILESS, status_line
 
 if TYPE_CHECKING:
     from inferencesched_gateway.wire.connection import Connection
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "answer_block"]
 
 # Written by the wire itself. Everything else is written as given.
 _FRAMING = frozenset({b"connection", b"content-length", b"keep-alive", b"transfer-encoding"})
-# Up to here head and body are joined into one piece; beyond, copying costs more than a second buffer.
-_JOINED_BYTES = 16_384
 _CLOSE, _KEEP = b"connection: close\r\n", b"connection: keep-alive\r\n"
+
+
+def answer_block(headers: Headers) -> Block:
+    """Return fields made ready for answers.
+
+    Raises:
+        ValueError: One cannot be written.
+    """
+    kept = [pair for pair in headers if pair[0] not in _FRAMING]
+    length: bytes | None = None
+    closes = False
+    if len(kept) != len(headers):
+        for name, value in headers:
+            if name == b"content-length":
+                if not value.isdigit() or length is not None:
+                    raise ValueError("content-length must be given once, as a number")
+                length = value
+            elif name == b"connection" and b"close" in value:
+                closes = True
+    return Block(encode(kept), length, closes=closes)
 
 
 class Exchange:
@@ -32,7 +51,8 @@ class Exchange:
         path: The target up to the first ``?``, not percent-decoded: what is matched is what is sent on.
         query: The rest, without ``?``.
         version: "1.1" or "1.0".
-        headers: As received, names in lower case.
+        headers: As received, names in lower case. Not to be changed: requests of a connection may share them.
+        head: What the others here say of the request's head, in one; a ``note`` can be made on it.
         body: All of it, without the framing.
         peer: The client's address, without the port.
         started: An answer was begun.
@@ -46,6 +66,7 @@ class Exchange:
         "_left",
         "_silent",
         "body",
+        "head",
         "headers",
         "method",
         "on_disconnect",
@@ -62,10 +83,11 @@ class Exchange:
         self._connection: Connection | None = connection
         self._left = 0  # bytes of the body still to be written; CHUNKED; UNTIL_CLOSE
         self._silent = head.method == "HEAD"  # the body is not written
+        self.head = head
         self.method = head.method
         self.target = head.target
-        path, _, self.query = head.target.partition(b"?")
-        self.path = path.decode("ascii")
+        self.path = head.path
+        self.query = head.query
         self.version = head.version
         self.headers = head.headers
         self.body = body
@@ -83,8 +105,8 @@ class Exchange:
         """Return the first value of the field with this lower-case name."""
         return first(self.headers, name)
 
-    def respond(self, status: int, headers: Headers, body: bytes = b"") -> None:
-        """Answer as a whole, in one write.
+    def respond(self, status: int, headers: Headers | Block, body: bytes = b"") -> None:
+        """Answer as a whole.
 
         ``content-length`` is written for you (to a HEAD request or with 304, the one among the headers is kept: it
         tells how long the body would be). ``connection: close`` among the headers ends the connection afterwards.
@@ -96,23 +118,21 @@ class Exchange:
         connection = self._connection
         if connection is None:
             return
-        kept, given = self._split(connection, headers)
+        block = self._block(headers)
         if self._silent or status in BODILESS:
-            length = given if given is not None or self.method != "HEAD" else b"%d" % len(body)
-            connection.transport.write(self._head(connection, status, kept, self._length(status, length)))
+            length = block.length if block.length is not None or self.method != "HEAD" else b"%d" % len(body)
+            connection.sender.write(self._head(connection, status, block, _length_line(status, length)))
         else:
-            head = self._head(connection, status, kept, b"content-length: %d\r\n" % len(body))
-            if len(body) <= _JOINED_BYTES:
-                connection.transport.write(head + body)
-            else:
-                connection.transport.writelines((head, body))
+            connection.sender.write(self._head(connection, status, block, b"content-length: %d\r\n" % len(body)))
+            if body:
+                connection.sender.write(body)
         connection.answered()
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers | Block, length: int | None = None) -> None:
         """Begin an answer whose body follows by ``write``.
 
-        With ``content-length`` among the headers that much must follow; otherwise it is sent in chunks, or to a client
-        of HTTP/1.0, until the connection closes.
+        With a length, or ``content-length`` among the headers, that much must follow; otherwise it is sent in chunks,
+        or to a client of HTTP/1.0, until the connection closes.
 
         Raises:
             ValueError: The status is below 200, or a header cannot be written.
@@ -121,22 +141,23 @@ class Exchange:
         connection = self._connection
         if connection is None:
             return
-        kept, given = self._split(connection, headers)
+        block = self._block(headers)
+        given = block.length if length is None else b"%d" % length
         if self._silent or status in BODILESS:
             self._silent = True
-            left, framing = 0, self._length(status, given)
+            left, framing = 0, _length_line(status, given)
         elif given is not None:
-            left, framing = int(given), self._length(status, given)
+            left, framing = int(given), b"content-length: %b\r\n" % given
         elif self.version == "1.0":
             left, framing = UNTIL_CLOSE, b""
             connection.keep_alive = False
         else:
             left, framing = CHUNKED, b"transfer-encoding: chunked\r\n"
-        connection.transport.write(self._head(connection, status, kept, framing))
+        connection.sender.write(self._head(connection, status, block, framing))
         self._left = left
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body, at once.
+        """Send a piece of the body, in this turn of the loop.
 
         Raises:
             ValueError: It is longer than the ``content-length`` announced.
@@ -144,18 +165,20 @@ class Exchange:
         connection = self._connection
         if connection is None or self._silent or not data:
             return
-        transport, left = connection.transport, self._left
+        sender, left = connection.sender, self._left
         if left == CHUNKED:
-            if len(data) <= _JOINED_BYTES:
-                transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-            else:
-                transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+            if len(data) <= JOINED_BYTES:
+                sender.write(b"%x\r\n%b\r\n" % (len(data), data))
+                return
+            sender.write(b"%x\r\n" % len(data))
+            sender.write(data)
+            sender.write(b"\r\n")
             return
         if left != UNTIL_CLOSE:
             if len(data) > left:
                 raise ValueError(f"{len(data)} bytes more, but only {left} were announced")
             self._left = left - len(data)
-        transport.write(data)
+        sender.write(data)
 
     def end(self) -> None:
         """The body is complete. If less was written than announced, the answer is aborted."""
@@ -164,7 +187,7 @@ class Exchange:
             return
         if not self._silent:
             if self._left == CHUNKED:
-                connection.transport.write(b"0\r\n\r\n")
+                connection.sender.write(b"0\r\n\r\n")
             elif self._left > 0:
                 self.abort()
                 return
@@ -185,32 +208,22 @@ class Exchange:
         self._connection = None
         self.on_writable = self.on_disconnect = None
 
-    def _split(self, connection: Connection, headers: Headers) -> tuple[Headers, bytes | None]:
-        """Return the fields that are written as given, and the length that the others give."""
+    def _block(self, headers: Headers | Block) -> Block:
         if self.started:
             raise RuntimeError("the answer was begun before")
-        kept = [pair for pair in headers if pair[0] not in _FRAMING]
-        length: bytes | None = None
-        if len(kept) != len(headers):
-            for name, value in headers:
-                if name == b"content-length":
-                    if not value.isdigit() or length is not None:
-                        raise ValueError("content-length must be given once, as a number")
-                    length = value
-                elif name == b"connection" and b"close" in value:
-                    connection.keep_alive = False
-        return kept, length
+        return headers if isinstance(headers, Block) else answer_block(headers)
 
-    def _length(self, status: int, length: bytes | None) -> bytes:
-        return b"" if length is None or status == 204 else b"content-length: %b\r\n" % length
-
-    def _head(self, connection: Connection, status: int, kept: Headers, framing: bytes) -> bytes:
-        line, fields = status_line(status), encode(kept)
+    def _head(self, connection: Connection, status: int, block: Block, framing: bytes) -> bytes:
+        line, fields = status_line(status), block.lines
         self.started = True
-        if connection.server.draining:
+        if block.closes or connection.server.draining:
             connection.keep_alive = False
         if not connection.keep_alive:
             return b"%b%b%b%b\r\n" % (line, fields, framing, _CLOSE)
         if self.version == "1.0":
             return b"%b%b%b%b\r\n" % (line, fields, framing, _KEEP)
         return b"%b%b%b\r\n" % (line, fields, framing)
+
+
+def _length_line(status: int, length: bytes | None) -> bytes:
+    return b"" if length is None or status == 204 else b"content-length: %b\r\n" % length

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-__all__ = ["HOP_BY_HOP", "LOWER", "Headers", "encode", "end_to_end", "first"]
+__all__ = ["HOP_BY_HOP", "LOWER", "Block", "Headers", "encode", "end_to_end", "first"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -51,6 +51,43 @@ class _Names(dict[bytes, bytes]):
 
 
 LOWER: Mapping[bytes, bytes] = _Names()
+
+
+class Block:
+    """Fields made ready to be written: checked and encoded once, for all messages that repeat them.
+
+    Made by `answer_block` and `request_block`, which know what the wire writes itself, or by `line`; they can be added.
+
+    Attributes:
+        lines: The fields that are written as they were given.
+        length: The content-length that was among them.
+        closes: Whether ``connection: close`` was.
+    """
+
+    __slots__ = ("closes", "length", "lines")
+
+    def __init__(self, lines: bytes, length: bytes | None = None, closes: bool = False) -> None:
+        self.lines = lines
+        self.length = length
+        self.closes = closes
+
+    def __add__(self, other: Block) -> Block:
+        """Return the fields of both."""
+        length = self.length if other.length is None else other.length
+        return Block(self.lines + other.lines, length, self.closes or other.closes)
+
+    @classmethod
+    def line(cls, name: bytes, value: bytes) -> Block:
+        """Return a single field, for names that say nothing about a message's frame, address or connection.
+
+        Raises:
+            ValueError: It cannot be written.
+        """
+        if name not in _TOKENS:
+            _check_name(name)
+        if _LINE_END.search(value):
+            raise _forging(name)
+        return cls(b"%b: %b\r\n" % (name, value))
 
 
 def first(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes | None:
@@ -97,7 +134,7 @@ def encode(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     ends = len(headers) - 1
     if block.count(b"\n") != ends or block.count(b"\r") != ends or 0 in block:
         culprit = next(name for name, value in headers if _LINE_END.search(value))
-        raise ValueError(f"the value of header '{culprit.decode()}' holds CR, LF or NUL; it would end the line")
+        raise _forging(culprit)
     return block + b"\r\n"
 
 
@@ -107,6 +144,10 @@ def _passes(name: bytes) -> bool:
     if len(_PASSED) < _REMEMBERED and len(name) <= _REMEMBERED_BYTES:
         _PASSED.add(name)
     return True
+
+
+def _forging(name: bytes) -> ValueError:
+    return ValueError(f"the value of header '{name.decode()}' holds CR, LF or NUL; it would end the line")
 
 
 def _check_name(name: bytes) -> None:

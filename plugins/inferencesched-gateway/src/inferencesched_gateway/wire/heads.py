@@ -10,6 +10,7 @@ connection.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import attrs
 import httptools
@@ -30,25 +31,68 @@ _ONCE = frozenset({b"content-length", b"expect", b"host", b"transfer-encoding"})
 
 @attrs.define
 class RequestHead:
-    """A request without its body. ``length`` is that of the body, or `CHUNKED`."""
+    """A request without its body. ``length`` is that of the body, or `CHUNKED`.
+
+    Requests of one connection share a head if they are alike (see `inferencesched_gateway.wire.repeats`), so nothing in
+    it is to be changed but ``note``.
+
+    Attributes:
+        path: The target up to the first ``?``, not percent-decoded: what is matched is what is sent on.
+        query: The rest, without ``?``.
+        note: For whoever handles requests: what follows from the head, whatever its content-length.
+    """
 
     method: str
     target: bytes
+    path: str
+    query: bytes
     version: str
     headers: Headers
     length: int
     keep_alive: bool
     expects_continue: bool
+    note: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def with_length(self, digits: bytes) -> RequestHead:
+        """Return the same head with another content-length."""
+        return RequestHead(
+            self.method,
+            self.target,
+            self.path,
+            self.query,
+            self.version,
+            _with_length(self.headers, digits),
+            int(digits),
+            self.keep_alive,
+            self.expects_continue,
+            self.note,
+        )
 
 
 @attrs.define
 class ResponseHead:
-    """An answer without its body. ``length`` is that of the body, `CHUNKED` or `UNTIL_CLOSE`."""
+    """An answer without its body. ``length`` is that of the body, `CHUNKED` or `UNTIL_CLOSE`.
+
+    Shared by answers that are alike, as a `RequestHead` is.
+
+    Attributes:
+        headers: As received, names in lower case, those about the connection included.
+        note: For whoever is told of it: what follows from the head, whatever its content-length.
+    """
 
     status: int
     headers: Headers
     length: int
     keep_alive: bool
+    note: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def with_length(self, digits: bytes) -> ResponseHead:
+        """Return the same head with another content-length; only for one that says where its body ends."""
+        return ResponseHead(self.status, _with_length(self.headers, digits), int(digits), self.keep_alive, self.note)
+
+
+def _with_length(headers: Headers, digits: bytes) -> Headers:
+    return [(b"content-length", digits) if pair[0] == b"content-length" else pair for pair in headers]
 
 
 class _Fields:
@@ -140,9 +184,12 @@ def read_request(head: bytes, limits: Limits) -> RequestHead:
         target, headers = _origin_form(method, target, headers)
     if framing.expect is not None and framing.expect.lower() != b"100-continue":
         raise Refused(417, "the only expectation that can be met is '100-continue'")
+    path, _, query = target.partition(b"?")
     return RequestHead(
         method.decode("ascii"),
         target,
+        path.decode("ascii"),
+        query,
         _VERSIONS[version],
         headers,
         CHUNKED if framing.chunked else framing.length or 0,

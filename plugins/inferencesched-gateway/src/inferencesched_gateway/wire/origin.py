@@ -16,7 +16,7 @@ _AUTHORITY = re.compile(rb"[\x21-\x7e]+")
 _DEFAULT_PORTS = {False: 80, True: 443}
 
 
-@attrs.frozen(cache_hash=True)
+@attrs.frozen
 class Origin:
     """An upstream's address; requests to equal origins share connections.
 
@@ -25,12 +25,14 @@ class Origin:
         port: 1…65535.
         tls: Whether it is spoken to over TLS.
         authority: What is sent as ``Host``.
+        key: All of these, for look-ups: hashing it takes no call.
     """
 
     host: str = attrs.field()
     port: int = attrs.field()
     tls: bool = False
     authority: bytes = attrs.field(kw_only=True)
+    key: tuple[str, int, bool, bytes] = attrs.field(init=False, eq=False, repr=False)
 
     @host.validator
     def _check_host(self, _: object, host: str) -> None:
@@ -47,6 +49,10 @@ class Origin:
     def _authority(self) -> bytes:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (host if self.port == _DEFAULT_PORTS[self.tls] else f"{host}:{self.port}").encode("ascii")
+
+    @key.default
+    def _key(self) -> tuple[str, int, bool, bytes]:
+        return self.host, self.port, self.tls, self.authority
 
     @authority.validator
     def _check_authority(self, _: object, authority: bytes) -> None:

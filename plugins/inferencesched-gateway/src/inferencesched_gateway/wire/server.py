@@ -10,6 +10,7 @@ from inferencesched_gateway.wire.connection import Connection
 from inferencesched_gateway.wire.exchange import Exchange
 from inferencesched_gateway.wire.headers import Headers
 from inferencesched_gateway.wire.limits import Limits, ServerTimeouts
+from inferencesched_gateway.wire.outbox import Outbox
 from inferencesched_gateway.wire.timers import Timers
 
 __all__ = ["Refuse", "Server"]
@@ -64,6 +65,7 @@ class Server:
         self.draining = False
         self.loop: asyncio.AbstractEventLoop
         self.timers: Timers
+        self.outbox: Outbox
         self._tls = tls
         self._listeners: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
@@ -83,6 +85,7 @@ class Server:
         if not self._listeners:
             self.loop = asyncio.get_running_loop()
             self.timers = Timers(self.loop)
+            self.outbox = Outbox(self.loop)
         listener = await self.loop.create_server(
             lambda: Connection(self), host, port, ssl=self._tls, backlog=_BACKLOG, reuse_address=True
         )
@@ -100,9 +103,11 @@ class Server:
     async def wait_idle(self, timeout: float) -> bool:  # noqa: ASYNC109 - how long is the caller's question
         """Wait until no request is under way, arriving or being answered; return whether that came in time.
 
+        What was answered has then been sent, as far as the system took it.
+
         After `stop_accepting`: until the last connection has closed, its answer sent.
         """
-        if self._idle:
+        if self._is_idle():
             return True
         future = self.loop.create_future()
         self._waiting.add(future)
@@ -152,14 +157,14 @@ class Server:
                 headers, body = self.refuse(500, "internal error")
                 exchange.respond(500, headers, body)
 
-    @property
-    def _idle(self) -> bool:
+    def _is_idle(self) -> bool:
+        self.outbox.flush()
         if self.draining:
             return not self._connections
         return not self.exchanges and all(each.idle for each in self._connections)
 
     def _tell_idle(self) -> None:
-        if self._waiting and self._idle:
+        if self._waiting and self._is_idle():
             for future in self._waiting:
                 if not future.done():
                     future.set_result(None)

@@ -15,6 +15,9 @@ from inferencesched_gateway.wire.chunked import Chunked
 from inferencesched_gateway.wire.errors import Phase, Refused, UpstreamError
 from inferencesched_gateway.wire.heads import CHUNKED, UNTIL_CLOSE, ResponseHead, read_response
 from inferencesched_gateway.wire.origin import Origin
+from inferencesched_gateway.wire.outbox import Sender
+from inferencesched_gateway.wire.repeats import Repeats
+from inferencesched_gateway.wire.status import BODILESS
 
 if TYPE_CHECKING:
     from inferencesched_gateway.wire.client import Call, Client
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Upstream"]
 
 _OPENING, _IDLE, _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _CLOSED = range(7)
-_JOINED_BYTES = 16_384
 
 
 class Upstream(asyncio.Protocol):
@@ -36,9 +38,11 @@ class Upstream(asyncio.Protocol):
         "_left",
         "_opening",
         "_phase",
+        "_repeats",
         "_resolving",
         "_reusable",
         "_reused",
+        "_sender",
         "_transport",
         "_unsent",
         "deadline",
@@ -55,7 +59,9 @@ class Upstream(asyncio.Protocol):
         self._opening: asyncio.Task[None] | None = None
         self._resolving = False
         self._transport: asyncio.Transport | None = None
+        self._sender: Sender | None = None
         self._buffer = b""  # an unfinished head
+        self._repeats = Repeats[ResponseHead]()
         self._chunked: Chunked | None = None
         self._left = 0  # of a body with a length
         self._reused = False
@@ -125,6 +131,7 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
         self._transport = cast("asyncio.Transport", transport)
+        self._sender = Sender(self._client.outbox, self._transport)
         if self._call is None:  # cancelled while it was made
             self._transport.abort()
             return
@@ -142,9 +149,17 @@ class Upstream(asyncio.Protocol):
             self._deadline(self._call, self._call.timeouts.head)
 
     def data_received(self, data: bytes) -> None:
-        """Read, hold, or stop listening."""
+        """Read, unless nobody waits for it."""
+        call = self._call
         try:
-            self._read(data)
+            if call is None:
+                self._close()  # an answer that nobody asked for: what is this connection in the middle of?
+            elif self._phase == _HEAD:
+                self._read_heads(call, data)
+            else:
+                self._read_body(call, data)
+                if self._call is call and not call.paused:
+                    self._deadline(call, call.timeouts.body)
         except Exception as error:  # noqa: BLE001 - the answer's receiver failed; others must not suffer
             self._client.loop.call_exception_handler(
                 {"message": "the receiver of an answer failed", "exception": error}
@@ -202,46 +217,38 @@ class Upstream(asyncio.Protocol):
     # Sending
 
     def _send(self, call: Call) -> None:
-        transport = self._transport
-        assert transport is not None
+        sender = self._sender
+        assert sender is not None
         self._phase = _HEAD
         self._unsent = 0
         self._deadline(call, call.timeouts.head)
-        if len(call.body) <= _JOINED_BYTES:
-            transport.write(call.head + call.body)
-        else:
-            transport.writelines((call.head, call.body))
+        sender.write(call.head)
+        if call.body:
+            sender.write(call.body)
         if not self._reused:
             call.head = call.body = b""  # will not be sent again
 
     def _watch_sending(self, call: Call) -> None:
-        assert self._transport is not None
-        self._unsent = self._transport.get_write_buffer_size()
+        assert self._sender is not None
+        self._unsent = self._sender.unsent
         self._deadline(call, call.timeouts.send)
 
     def _still_sending(self, call: Call) -> None:
-        assert self._transport is not None
-        if self._transport.get_write_buffer_size() < self._unsent:
+        assert self._sender is not None
+        if self._sender.unsent < self._unsent:
             self._watch_sending(call)  # slow, and not stuck
         else:
             self._fail(f"took nothing of the request for {call.timeouts.send:g} s", timed_out=True)
 
     # Reading
 
-    def _read(self, data: bytes) -> None:
-        call, phase = self._call, self._phase
-        if call is None:
-            self._close()  # an answer that nobody asked for: what is this connection in the middle of?
-        elif phase == _HEAD:
-            self._read_heads(call, data)
-        else:
-            self._read_body(call, data)
-            if self._call is call and not call.paused:
-                self._deadline(call, call.timeouts.body)
-
     def _read_heads(self, call: Call, data: bytes) -> None:
         call.head = call.body = b""  # a byte has come: too late to send it again
         limits = self._client.limits
+        found = None if self._buffer or call.to_head else self._repeats.find(data)
+        if found is not None and found[1] <= limits.head_bytes:
+            self._begin_body(call, found[0], data[found[1] :])
+            return
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         while data:
@@ -252,13 +259,16 @@ class Upstream(asyncio.Protocol):
             if end < 4:
                 self._buffer = data
                 return
+            text = data[:end]
             try:
-                head = read_response(data[:end], limits, to_head=call.to_head)
+                head = read_response(text, limits, to_head=call.to_head)
             except Refused as refused:
                 self._fail(f"the answer is not HTTP: {refused.reason}")
                 return
             data = data[end:]
             if head.status >= 200:
+                if not call.to_head and head.status not in BODILESS:
+                    self._repeats.keep(head, text)
                 self._begin_body(call, head, data)
                 return
             if head.status == 101:
@@ -274,7 +284,7 @@ class Upstream(asyncio.Protocol):
             self._phase, self._chunked = _CHUNKED, Chunked()
         else:
             self._phase = _UNTIL_CLOSE if length == UNTIL_CLOSE else _LENGTH
-        call.answer.head(head.status, head.headers)
+        call.answer.head(head)
         if self._call is call and (rest or not length):
             self._read_body(call, rest)
         if self._call is call:
@@ -316,11 +326,12 @@ class Upstream(asyncio.Protocol):
 
     def _finish(self, call: Call) -> None:
         """The answer is complete. The connection goes back first, so that whoever is told can use it at once."""
-        transport, client = self._transport, self._client
+        transport, sender, client = self._transport, self._sender, self._client
         assert transport is not None
+        assert sender is not None
         self._call = self._chunked = None
         answer = call.over()
-        if self._reusable and not client.closed and not transport.get_write_buffer_size():
+        if self._reusable and not client.closed and not sender.unsent:
             self._phase = _IDLE
             if call.paused:
                 transport.resume_reading()
@@ -371,8 +382,8 @@ class Upstream(asyncio.Protocol):
         self._buffer = b""
         self._client.timers.discard(self)
         self._client.pool.discard(self)
-        if self._transport is not None:
-            self._transport.abort()
+        if self._sender is not None:
+            self._sender.abort()
         elif self._opening is not None:
             self._opening.cancel()
 
