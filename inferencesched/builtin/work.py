@@ -44,7 +44,7 @@ class _Mean:
         self.value += max(_SMOOTHING, 1 / self.count) * (value - self.value)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class ExpectedWorkScorer(Observer):
     """Prefer the endpoint where the least work stands before the end of this request's prefill.
 
