@@ -10,7 +10,7 @@ Bytes in, values out: no socket, no clock, no schedule. Whoever fetches the page
 
 from inferencesched.signals.blindness import BlindSpot, blind_spots, wanted_columns
 from inferencesched.signals.dialects import DCGM, DIALECTS, Dialect, recognise
-from inferencesched.signals.exposition import Sample, samples
+from inferencesched.signals.exposition import Layout, Sample, samples
 from inferencesched.signals.models import MODEL_COLUMNS, read_models
 from inferencesched.signals.parts import AdapterInfo, CacheInfo, Number, Part
 from inferencesched.signals.specs import MetricSpec
@@ -23,6 +23,7 @@ __all__ = [
     "BlindSpot",
     "CacheInfo",
     "Dialect",
+    "Layout",
     "MetricSpec",
     "Number",
     "Part",

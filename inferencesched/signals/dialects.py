@@ -12,6 +12,7 @@ from types import MappingProxyType
 import attrs
 
 from inferencesched.interfaces import Reading
+from inferencesched.signals.exposition import Layout
 from inferencesched.signals.parts import AdapterInfo, CacheInfo, Number, Part
 from inferencesched.signals.specs import MetricSpec
 
@@ -30,11 +31,12 @@ class Dialect:
     name: str
     parts: tuple[Part, ...]
 
-    def read(self, page: bytes, columns: Collection[str], *, rank: int = 0) -> Reading:
+    def read(self, page: bytes, columns: Collection[str], *, rank: int = 0, layout: Layout | None = None) -> Reading:
         """Return those of `columns` that a page of this engine has; what the engine never tells is not absent.
 
         Args:
             rank: data-parallel rank; above 0, of a page that has several ranks only its own series count.
+            layout: of the pages of this server, if it will be read again.
 
         Complexity: one search through the page for each part that is wanted.
         """
@@ -42,7 +44,7 @@ class Dialect:
         absent: dict[str, str] = {}
         for part in self.parts:
             if any(column in columns for column in part.columns):
-                found = part.read(page, rank=rank)
+                found = part.read(page, rank=rank, layout=layout)
                 facts.update(found.facts)
                 absent.update(found.absent)
         absent = {column: why for column, why in absent.items() if column not in facts and column in columns}

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal, Protocol
 import attrs
 
 from inferencesched.interfaces import Reading
-from inferencesched.signals.exposition import Sample
+from inferencesched.signals.exposition import Layout, Sample
 from inferencesched.signals.specs import MetricSpec
 
 __all__ = ["AdapterInfo", "CacheInfo", "Number", "Part"]
@@ -37,7 +37,7 @@ class Part(Protocol):
         """The metrics it is told by, the preferred name first."""
         ...
 
-    def read(self, page: bytes, /, *, rank: int = 0) -> Reading:
+    def read(self, page: bytes, /, *, rank: int = 0, layout: Layout | None = None) -> Reading:
         """Return the facts; above 0, of the series of several ranks only those of `rank` count."""
         ...
 
@@ -63,10 +63,10 @@ class Number:
         """The one fact."""
         return (self.column,)
 
-    def read(self, page: bytes, /, *, rank: int = 0) -> Reading:
+    def read(self, page: bytes, /, *, rank: int = 0, layout: Layout | None = None) -> Reading:
         """Return the number; absent if the page has none of the names, or says NaN."""
         for name in self.names:
-            found = of_rank(name.series(page), rank)
+            found = of_rank(name.series(page, layout), rank)
             if found:
                 values = [each.value for each in found]
                 value = self.scale * (sum(values) if self.combine == "sum" else max(values))
@@ -100,9 +100,9 @@ class CacheInfo:
         """The one metric."""
         return (self.metric,)
 
-    def read(self, page: bytes, /, *, rank: int = 0) -> Reading:
+    def read(self, page: bytes, /, *, rank: int = 0, layout: Layout | None = None) -> Reading:
         """Return both numbers, of the first series."""
-        found = of_rank(self.metric.series(page), rank)
+        found = of_rank(self.metric.series(page, layout), rank)
         if not found:
             return Reading(absent=dict.fromkeys(self.columns, f"the page has no '{self.metric}'"))
         labels = found[0].labels
@@ -142,9 +142,9 @@ class AdapterInfo:
         """The one metric."""
         return (self.metric,)
 
-    def read(self, page: bytes, /, *, rank: int = 0) -> Reading:
+    def read(self, page: bytes, /, *, rank: int = 0, layout: Layout | None = None) -> Reading:
         """Return both sets, and how many adapters may run at once."""
-        found = of_rank(self.metric.series(page), rank)
+        found = of_rank(self.metric.series(page, layout), rank)
         if not found:
             return Reading({"active_adapters": frozenset(), "waiting_adapters": frozenset()})
         labels = max(found, key=lambda sample: sample.value).labels

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import attrs
 
-from inferencesched.signals.exposition import Sample, samples
+from inferencesched.signals.exposition import Layout, Sample, samples
 
 __all__ = ["MetricSpec"]
 
@@ -71,9 +71,9 @@ class MetricSpec:
     def __repr__(self) -> str:
         return f"MetricSpec({str(self)!r})"
 
-    def series(self, page: bytes) -> list[Sample]:
+    def series(self, page: bytes, layout: Layout | None = None) -> list[Sample]:
         """Return the samples that match; of those with timestamps, the newest. Complexity: see `samples`."""
-        found = samples(page, self.key)
+        found = samples(page, self.key, layout)
         if self.labels:
             found = [each for each in found if self.labels.items() <= each.labels.items()]
         if len(found) > 1:

@@ -4,12 +4,13 @@ import gzip
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from inferencesched.signals import samples
+from inferencesched.signals import Layout, samples
 
 CAPTURED = Path(__file__).resolve().parents[3] / "shared" / "data" / "vllm032-metrics-loaded-lora.txt.gz"
 
@@ -132,3 +133,51 @@ def test_the_lines_of_a_histogram_take_turns() -> None:
 def test_looking_for_a_metric_stops_behind_its_group() -> None:
     """What stands behind a metric is not looked at: a second group of one name is against the format."""
     assert [s.value for s in samples(b"a 1\na 2\nb 3\na 4\n", b"a")] == [1.0, 2.0]
+
+
+# --- pages of the same server ----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50)  # each is four pages
+@given(pages(), pages(), st.lists(st.sampled_from(["", "# a 7", "z 1", "# HELP z a 1"]), max_size=2))
+def test_with_the_layout_of_the_pages_before_the_same_is_found(one: str, other: str, front: list[str]) -> None:
+    layout = Layout()
+    for page in (one, "".join(f"{line}\n" for line in front) + one, other, one):
+        for name in map(str.encode, NAMES):
+            assert repr(samples(page.encode(), name, layout)) == repr(samples(page.encode(), name)), name
+
+
+class Counted(bytes):
+    """A page that counts the bytes which are searched through, at most."""
+
+    searched = 0
+
+    def find(self, *args: Any) -> int:
+        at = super().find(*args)
+        begin, end = (*args[1:], 0, len(self))[:2] if len(args) < 3 else args[1:]
+        self.searched += (at if at >= 0 else min(end, len(self))) - begin
+        return at
+
+
+@pytest.mark.parametrize("comments", [True, False])
+def test_a_page_of_the_same_shape_is_not_searched_through_again(comments: bool) -> None:
+    def page(value: int) -> Counted:
+        told = "# HELP m{0} It is.\n# TYPE m{0} gauge\n" if comments else ""
+        lines = [told.format(i) + f'm{i}{{l="x"}} {value * (i % 7)}\n' for i in range(1000)]
+        return Counted("".join(lines).encode())
+
+    layout, first, second = Layout(), page(1), page(2)
+
+    for name in (b"m10", b"m500", b"m999"):
+        assert samples(first, name, layout) == samples(bytes(first), name)
+    assert first.searched > len(first)
+    for name in (b"m10", b"m500", b"m999"):
+        assert samples(second, name, layout) == samples(bytes(second), name)
+    assert second.searched < 4096
+
+
+def test_a_metric_that_has_gone_or_moved_far_is_missed_nowhere() -> None:
+    layout, far = Layout(), b"# nothing\n" * 1000
+    for page in (b"a 1\nb 2\n", b"b 2\n", far + b"a 3\nb 4\n", b"", b"b 5\na 6\n" + far, b'x{y="\\na 1"} 2\na 7'):
+        for name in (b"a", b"b"):
+            assert samples(page, name, layout) == samples(page, name)

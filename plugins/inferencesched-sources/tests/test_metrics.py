@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import math
 import socket
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVarTuple
 
 import pytest
 import trustme
@@ -21,6 +22,7 @@ from inferencesched.interfaces import Reading
 from inferencesched.signals import blind_spots
 
 create = Registry().create
+Ts = TypeVarTuple("Ts")
 
 
 def source(*extractors: Any, interval: float = 0.05, **parameters: Any) -> MetricsDataSource:
@@ -354,6 +356,7 @@ def test_whatever_is_at_the_address_is_a_failure_in_words(lab: Any, address: str
             async with scraper.open(fleet) as scraping:
                 await lab.until(lambda: scraping.failures >= 2)
                 said = scraper.explain("gpu-0", "waiting_requests")
+        await lab.until(lambda: len(asyncio.all_tasks()) == 1)  # a server may be taking up the next connection yet
         assert said is not None
         assert why in said
 
@@ -373,6 +376,93 @@ def test_an_extractor_that_raises_stops_nobody_else(lab: Any) -> None:
             async with scraper.open(fleet):
                 await lab.until(lambda: fleet.fact("gpu-0", "waiting_requests") == 1.0)
                 assert "Raises failed (ZeroDivisionError: of mine)" in str(scraper.explain("gpu-0", "x"))
+
+    asyncio.run(scenario())
+
+
+def test_facts_that_a_host_cannot_take_are_a_trouble_and_not_the_end(lab: Any) -> None:
+    class Brings:
+        facts: ClassVar[dict[str, Any]] = {"waiting_requests": "many"}
+
+        def extract(self, endpoint: Endpoint, payload: bytes, columns: Collection[str], /) -> Reading:
+            return Reading(self.facts)
+
+    async def scenario() -> None:
+        fleet = lab.fleet()
+        async with lab.engines(1) as [engine]:
+            fleet.add("gpu-0", engine.address)
+            scraper = source(Brings())
+            async with scraper.open(fleet) as scraping:
+                await lab.until(lambda: scraping.looks > 3)
+                assert "brought what cannot be taken (ValueError: " in str(scraper.explain("gpu-0", "x"))
+                Brings.facts["waiting_requests"] = 3.0
+                await lab.until(lambda: fleet.fact("gpu-0", "waiting_requests") == 3.0)
+
+    asyncio.run(scenario())
+
+
+def test_looking_takes_one_task_and_one_timer_of_an_endpoint(lab: Any) -> None:
+    """A task makes the connection; a timer begins each look, whether or not there is an answer in time."""
+
+    class Counting(asyncio.SelectorEventLoop):
+        tasks = timers = 0
+
+        def create_task(self, *args: Any, **options: Any) -> Any:
+            self.tasks += "_Connection" in repr(args)
+            return super().create_task(*args, **options)
+
+        def call_at(
+            self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+        ) -> asyncio.TimerHandle:
+            self.timers += "Watched" in repr(callback)
+            return super().call_at(when, callback, *args, context=context)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Counting)
+        fleet = lab.fleet()
+        async with lab.engines(3) as engines:
+            for i, engine in enumerate(engines):
+                fleet.add(f"gpu-{i}", engine.address)
+            async with source().open(fleet) as scraping:
+                await lab.until(lambda: scraping.looks >= 60)
+        late = sum(engine.asked for engine in engines) - scraping.looks
+        assert loop.tasks == 3
+        assert abs(late) <= 3
+        assert loop.timers <= 1.5 * scraping.looks  # one each; another two for a look that outlasts the next
+
+    with asyncio.Runner(loop_factory=Counting) as runner:
+        runner.run(scenario())
+
+
+def test_a_look_that_takes_longer_than_the_interval_is_waited_for_and_the_next_one_is_at_once(lab: Any) -> None:
+    async def scenario() -> None:
+        fleet = lab.fleet()
+        async with lab.engines(1) as [engine]:
+            fleet.add("gpu-0", engine.address)
+            engine.speaks.clear()
+            async with source().open(fleet) as scraping:
+                await lab.until(lambda: engine.asked == 1)
+                await asyncio.sleep(0.3)
+                assert (engine.asked, scraping.looks, scraping.failures) == (1, 1, 0)
+                engine.speaks.set()
+                await lab.until(lambda: engine.asked >= 3)
+                assert scraping.failures == 0
+                assert len(engine.connections) == 1
+
+    asyncio.run(scenario())
+
+
+def test_an_interval_longer_than_the_patience_is_kept_to(lab: Any) -> None:
+    async def scenario() -> None:
+        fleet = lab.fleet()
+        async with lab.engines(2) as [silent, other]:
+            silent.speaks.clear()
+            fleet.add("gpu-0", silent.address)
+            fleet.add("gpu-1", other.address)
+            async with source(interval=60.0).open(fleet) as scraping:
+                await lab.until(lambda: scraping.failures == 1)
+                assert (silent.asked, other.asked, scraping.looks) == (1, 1, 2)
 
     asyncio.run(scenario())
 
@@ -416,6 +506,17 @@ def test_an_engine_with_a_certificate_is_asked_as_the_parameters_say(lab: Any, t
                 await lab.until(lambda: scraping.failures + fleet.updates > 0)
         return bool(fleet.updates)
 
+    async def looks_on() -> None:
+        """An engine that is not trusted is asked again and again: it may get another certificate."""
+        fleet = lab.fleet()
+        async with lab.engine().running(ssl_context=served) as engine:
+            fleet.add("gpu-0", f"https://{engine.address}")
+            scraper = source(insecure_skip_verify=False)
+            async with scraper.open(fleet) as scraping:
+                await lab.until(lambda: scraping.failures >= 3)
+                assert "cannot connect (its certificate: " in str(scraper.explain("gpu-0", "waiting_requests"))
+
+    asyncio.run(looks_on())
     assert asyncio.run(reached(**shown, insecure_skip_verify=False, ca_cert_path=paths["ca"]))
     assert asyncio.run(reached(**shown))
     assert not asyncio.run(reached(**shown, insecure_skip_verify=False))

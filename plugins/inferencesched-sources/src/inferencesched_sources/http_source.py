@@ -9,7 +9,6 @@ import ssl
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, ClassVar, Literal, Self
 
-import aiohttp
 import attrs
 
 from inferencesched import ConfigError, Endpoint
@@ -17,6 +16,7 @@ from inferencesched.errors import Problem
 from inferencesched.interfaces import Extractor, Fleet
 from inferencesched.units import duration, format_duration
 from inferencesched_sources.addresses import split
+from inferencesched_sources.client import Client
 from inferencesched_sources.scraping import FLOOR_SECONDS, Scraping
 
 __all__ = ["HttpSource", "interval_field", "path_field", "port_field"]
@@ -91,19 +91,10 @@ class HttpSource:
         Raises:
             ConfigError: a certificate cannot be read.
         """
-        connector = aiohttp.TCPConnector(
-            limit=0,  # nobody waits for another endpoint's connection
-            ssl=self._tls(),
-            keepalive_timeout=max(15.0, 2 * self.interval),
-        )
-        async with aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"accept": self.accept, "accept-encoding": "identity"},
-        ) as session:
-            self._scraping = Scraping(self, fleet, session, rng=random.Random())
-            async with self._scraping:
-                yield self._scraping
+        client = Client(accept=self.accept, largest=self.largest, tls=self._tls())
+        self._scraping = Scraping(self, fleet, client, rng=random.Random())
+        async with self._scraping:
+            yield self._scraping
 
     def explain(self, endpoint: str, column: str) -> str | None:
         """Return why the endpoint's page did not give that column lately; None if it did, or never could."""
@@ -136,11 +127,14 @@ class HttpSource:
         """Return the host to ask about an endpoint whose own host is `host`."""
         return host
 
-    def _tls(self) -> ssl.SSLContext | bool:
-        if self.ca_cert_path is None and self.client_cert_path is None:
-            return not self.insecure_skip_verify
+    def _tls(self) -> ssl.SSLContext:
+        bare = self.insecure_skip_verify and self.ca_cert_path is None  # the system's authorities take 20 ms to read
         try:
-            context = ssl.create_default_context(cafile=self.ca_cert_path)
+            context = (
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                if bare
+                else ssl.create_default_context(cafile=self.ca_cert_path)
+            )
             if self.client_cert_path is not None:
                 context.load_cert_chain(self.client_cert_path, self.client_key_path)
         except OSError as error:  # ssl.SSLError is one
@@ -148,4 +142,5 @@ class HttpSource:
         if self.insecure_skip_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(["http/1.1"])
         return context

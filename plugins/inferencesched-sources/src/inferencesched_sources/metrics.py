@@ -10,7 +10,17 @@ import attrs
 
 from inferencesched import Endpoint
 from inferencesched.interfaces import Reading
-from inferencesched.signals import DIALECTS, AdapterInfo, CacheInfo, Dialect, MetricSpec, Number, Part, recognise
+from inferencesched.signals import (
+    DIALECTS,
+    AdapterInfo,
+    CacheInfo,
+    Dialect,
+    Layout,
+    MetricSpec,
+    Number,
+    Part,
+    recognise,
+)
 from inferencesched.vocabulary import UPSTREAM_ATTRIBUTES
 from inferencesched_sources.http_source import HttpSource
 
@@ -33,7 +43,7 @@ class MetricsDataSource(HttpSource):
         client_key_path: its key.
         interval: from one look at an endpoint to the next (a Go duration); less than 50 ms counts as 50 ms.
 
-    Formula: one keep-alive connection and one task per endpoint; each wait is varied by a tenth; an answer that takes
+    Formula: one keep-alive connection per endpoint, no redirects; each wait is varied by a tenth; an answer that takes
         more than 1 s, is longer than 8 MiB or has another status than 200 is a failure.
     Unknown: a failure changes no fact: what is known stays and grows old, and no endpoint is removed.
     Source: Endpoint Picker ``metrics-data-source``. Differences: ``interval`` is 100 ms by default, half of what
@@ -140,6 +150,16 @@ class EngineConfig:
         return Dialect(self.name, (*parts, *(each.number for each in self.custom_metrics)))
 
 
+class _Known:
+    """What the last page of an endpoint has taught."""
+
+    __slots__ = ("dialect", "layout")
+
+    def __init__(self) -> None:
+        self.dialect: Dialect | None = None
+        self.layout = Layout()
+
+
 @attrs.define(eq=False)
 class CoreMetricsExtractor:
     """Read queue, batch, KV cache and LoRA adapters off a page of metrics, in the words of the engine that wrote it.
@@ -166,7 +186,7 @@ class CoreMetricsExtractor:
     engine_configs: tuple[EngineConfig, ...] = ()
 
     _dialects: Mapping[str, Dialect] = attrs.field(init=False, repr=False)
-    _recognised: weakref.WeakKeyDictionary[Endpoint, Dialect] = attrs.field(
+    _known: weakref.WeakKeyDictionary[Endpoint, _Known] = attrs.field(
         init=False, repr=False, factory=weakref.WeakKeyDictionary
     )
 
@@ -186,16 +206,17 @@ class CoreMetricsExtractor:
 
     def extract(self, endpoint: Endpoint, payload: bytes, columns: Collection[str], /) -> Reading:
         """Return the facts among `columns` that the page has."""
-        dialect = self._labelled(endpoint) or self._recognised.get(endpoint)
+        known = self._known.get(endpoint)
+        if known is None:
+            known = self._known[endpoint] = _Known()
+        dialect = self._labelled(endpoint) or known.dialect
         if dialect is None:
-            dialect = recognise(payload, self._dialects.values())
+            dialect = known.dialect = recognise(payload, self._dialects.values())
             if dialect is None:
                 dialect = self._dialects[self.default_engine]
-            else:
-                self._recognised[endpoint] = dialect
-        reading = dialect.read(payload, columns, rank=endpoint.rank)
+        reading = dialect.read(payload, columns, rank=endpoint.rank, layout=known.layout)
         if reading.absent and not dialect.wrote(payload):
-            self._recognised.pop(endpoint, None)  # another engine has taken its place, or none speaks yet
+            known.dialect = None  # another engine has taken its place, or none speaks yet
         return reading
 
     def _labelled(self, endpoint: Endpoint) -> Dialect | None:

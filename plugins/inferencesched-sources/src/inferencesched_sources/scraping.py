@@ -1,27 +1,26 @@
-"""Scraping: one task per endpoint that asks, reads and waits, so that a slow endpoint holds up nobody but itself.
+"""Scraping: every endpoint has a line and a clock of its own, and nobody to wait for.
 
-    fleet.endpoints ──compared at every step──▶ one task each:  ask ─▶ extract ─▶ fleet.update ─▶ wait, with jitter
-                                                                 └─ failed: facts stay as they are and grow old
+    fleet.endpoints ──compared at every step──▶ one Watched each:  ask ─▶ extract ─▶ fleet.update ─▶ wait, with jitter
+                                                                    └─ failed: facts stay as they are and grow old
 
-What is wrong is remembered per endpoint, and said once when it changes: one line in the log for all endpoints together.
-A failure removes nothing; who wants old facts forgotten gives the endpoint table a `max_age`.
+It is callbacks: a look takes no task, and an endpoint one timer, that of the next thing which is due. What is wrong is
+remembered per endpoint, and said once when it changes: one line in the log for all endpoints together. A failure
+removes nothing; who wants old facts forgotten gives the endpoint table a `max_age`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
+import math
 import random
 from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import aiohttp
-
 from inferencesched import Endpoint, LifecycleError
 from inferencesched.interfaces import Extractor, Fleet
+from inferencesched_sources.client import Client, Line
 
 __all__ = ["FLOOR_SECONDS", "Scraping"]
 
@@ -29,6 +28,7 @@ FLOOR_SECONDS = 0.05
 """The shortest time between two looks at one endpoint, as upstream has it."""
 
 _TIMEOUT_SECONDS = 1.0
+_NEVER = math.inf
 _JITTER = 0.1
 """Share by which each wait is longer or shorter, so that endpoints do not fall into step."""
 
@@ -56,9 +56,9 @@ class Asking(Protocol):
 
 
 class Watched:
-    """One endpoint, and how it went lately."""
+    """One endpoint: when it is looked at, and how it went lately."""
 
-    def __init__(self, endpoint: Endpoint, url: str) -> None:
+    def __init__(self, scraping: Scraping, endpoint: Endpoint, url: str, client: Client) -> None:
         self.endpoint = endpoint
         self.url = url
         self.looks = 0
@@ -66,11 +66,86 @@ class Watched:
         self.absent: Mapping[str, str] = {}
         self.known: set[str] = set()
         self.told = ""
+        self._scraping = scraping
+        self._line = Line(client, url, self)
+        self._loop = client.loop
+        self._due = self._deadline = _NEVER  # of the next look, and of the one under way
+        self._wakes_at = _NEVER
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def state(self) -> str:
         """What is wrong, in words that are the same for every endpoint with the same trouble."""
         return self.trouble or "; ".join(f"{column} is unknown: {why}" for column, why in sorted(self.absent.items()))
+
+    def start(self, *, then: float) -> None:
+        """Look at once, and again after so many seconds."""
+        now = self._loop.time()
+        self._due = now + then
+        self._look(now)
+
+    def move(self, endpoint: Endpoint, url: str) -> None:
+        """It is the same endpoint, with other labels."""
+        self.endpoint = endpoint
+        if url != self.url:
+            self.url = url
+            self._line.move(url)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._line.close()
+
+    # What the line calls
+
+    def answered(self, page: bytes) -> None:
+        """There is a page."""
+        self.trouble = ""
+        self._scraping.take(self, page)
+        self._over()
+
+    def failed(self, why: str) -> None:
+        """There is none."""
+        self.trouble = why
+        self._scraping.failures += 1
+        self._over()
+
+    # The clock. Its one timer is for whichever comes first, and what comes later is thought of when that has come.
+
+    def _look(self, now: float) -> None:
+        if not self._scraping.is_read:
+            self._wake(self._due)
+            return
+        self._scraping.looks += 1
+        self._deadline = now + _TIMEOUT_SECONDS
+        self._wake(min(self._due, self._deadline))
+        self._line.ask()
+
+    def _over(self) -> None:
+        self.looks += 1
+        self._deadline = _NEVER
+        if self._timer is None or self._wakes_at > self._due:
+            self._wake(self._due)
+
+    def _wake(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes_at = at
+        self._timer = self._loop.call_at(at, self._woken)
+
+    def _woken(self) -> None:
+        self._timer = None
+        now = max(self._loop.time(), self._wakes_at)  # a loop may be early, by the grain of its clock
+        if now >= self._deadline:
+            self._line.give_up(f"no answer within {_TIMEOUT_SECONDS:g} s")
+        elif self._deadline != _NEVER:
+            self._wake(self._deadline)
+        elif now < self._due:
+            self._wake(self._due)
+        else:
+            self._due = self._scraping.next_due(self._due, now)
+            self._look(now)
 
 
 class Scraping:
@@ -79,37 +154,40 @@ class Scraping:
     Attributes:
         looks: pages asked for since the start.
         failures: of these, how many brought nothing.
+        is_read: whether anybody reads a column of what these pages can bring.
     """
 
-    def __init__(self, source: Asking, fleet: Fleet, session: aiohttp.ClientSession, *, rng: random.Random) -> None:
+    def __init__(self, source: Asking, fleet: Fleet, client: Client, *, rng: random.Random) -> None:
         self.looks = 0
         self.failures = 0
+        self.is_read = False
         self._source = source
         self._fleet = fleet
-        self._session = session
+        self._client = client
         self._rng = rng
-        self._timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+        self._pause = source.pause
+        self._columns: frozenset[str] = frozenset()
         self._watched: dict[str, Watched] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._brought = _brought(source.extractors)
-        self._keeper: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._report_at = 0.0
 
     async def __aenter__(self) -> Self:
         if self._source.interval < FLOOR_SECONDS:
             asked, floor = f"{self._source.interval * 1e3:g}", f"{FLOOR_SECONDS * 1e3:g}"
             _log.warning("%s: an interval of %s ms is too short; %s ms is used", self._source.type, asked, floor)
-        self._compare()
-        self._keeper = asyncio.get_running_loop().create_task(self._keep_up())
+        self._report_at = self._client.loop.time() + _REPORT_SECONDS
+        self._step()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [*self._tasks.values(), *([] if self._keeper is None else [self._keeper])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._tasks.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        for watched in self._watched.values():
+            watched.stop()
+        await self._client.close()
 
     def explain(self, endpoint: str, column: str) -> str | None:
         """Return why a column of an endpoint, by name, is not known; None if the last look was all right."""
@@ -121,79 +199,44 @@ class Scraping:
 
     # --- who is there ------------------------------------------------------------------------------------------------
 
-    async def _keep_up(self) -> None:
+    def _step(self) -> None:
         """Follow the fleet, and say what has changed."""
-        loop = asyncio.get_running_loop()
-        report_at = loop.time() + _REPORT_SECONDS
-        while True:
-            await asyncio.sleep(self._source.pause)
-            self._compare()
-            if loop.time() >= report_at:
-                self._report()
-                report_at = loop.time() + _REPORT_SECONDS
+        loop = self._client.loop
+        self._timer = loop.call_later(self._pause, self._step)
+        self._compare()
+        if loop.time() >= self._report_at:
+            self._report()
+            self._report_at = loop.time() + _REPORT_SECONDS
 
     def _compare(self) -> None:
         """Start with endpoints that are new, and stop with those that are gone: whatever was missed meanwhile."""
+        self._columns = self._fleet.columns
+        self.is_read = self._brought is None or not self._brought.isdisjoint(self._columns)
         present = {endpoint.name: endpoint for endpoint in self._fleet.endpoints}
         for name, watched in tuple(self._watched.items()):
             if present.get(name) != watched.endpoint:  # gone, or another instance of that name
-                self._tasks.pop(name).cancel()
-                del self._watched[name]
+                self._watched.pop(name).stop()
         for name, endpoint in present.items():
-            if name not in self._watched:
-                watched = self._watched[name] = Watched(endpoint, self._source.url(endpoint))
-                self._tasks[name] = asyncio.get_running_loop().create_task(self._follow(watched))
-            elif endpoint is not self._watched[name].endpoint:  # the same one, with other labels
-                self._watched[name].endpoint, self._watched[name].url = endpoint, self._source.url(endpoint)
+            known = self._watched.get(name)
+            if known is None:
+                watched = self._watched[name] = Watched(self, endpoint, self._source.url(endpoint), self._client)
+                watched.start(then=self._pause * self._rng.random())
+            elif endpoint is not known.endpoint:  # the same one, with other labels
+                known.move(endpoint, self._source.url(endpoint))
 
     # --- one endpoint ------------------------------------------------------------------------------------------------
 
-    async def _follow(self, watched: Watched) -> None:
-        pause, loop = self._source.pause, asyncio.get_running_loop()
-        due = loop.time() + pause * self._rng.random()  # of the second look: the first is at once
-        while True:
-            columns = self._fleet.columns
-            if self._brought is None or not self._brought.isdisjoint(columns):
-                await self._look(watched, columns)
-            await asyncio.sleep(max(0.0, due - loop.time()))
-            due = max(due, loop.time() - pause) + pause * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+    def next_due(self, due: float, now: float) -> float:
+        """Return when the look after the one that was due is: what was missed is not made up for."""
+        return max(due, now - self._pause) + self._pause * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
 
-    async def _look(self, watched: Watched, columns: frozenset[str]) -> None:
-        self.looks += 1
-        try:
-            page = await self._ask(watched.url)
-        except (OSError, aiohttp.ClientError, ValueError) as error:
-            self.failures += 1
-            watched.trouble = _in_words(error)
-        else:
-            watched.trouble = ""
-            self._take(watched, page, columns)
-        watched.looks += 1
-
-    async def _ask(self, url: str) -> bytes:
-        """Return the page.
-
-        Raises:
-            OSError, aiohttp.ClientError, ValueError: there is none.
-        """
-        async with self._session.get(url, timeout=self._timeout, allow_redirects=False) as response:
-            if response.status != 200:
-                raise _Refused(f"answered {response.status}")
-            parts: list[bytes] = []
-            room = self._source.largest
-            async for part in response.content.iter_any():
-                parts.append(part)
-                room -= len(part)
-                if room < 0:
-                    raise _Refused(f"answered with more than {self._source.largest} bytes")
-        return b"".join(parts)
-
-    def _take(self, watched: Watched, page: bytes, columns: frozenset[str]) -> None:
+    def take(self, watched: Watched, page: bytes) -> None:
+        """Bring what the extractors find in a page to the fleet."""
         facts: dict[str, Any] = {}
         absent: dict[str, str] = {}
         for extractor in self._source.extractors:
             try:
-                reading = extractor.extract(watched.endpoint, page, columns)
+                reading = extractor.extract(watched.endpoint, page, self._columns)
             except Exception as error:  # noqa: BLE001 — an extractor of somebody else's must not stop the others
                 watched.trouble = f"{type(extractor).__name__} failed ({type(error).__name__}: {error})"
                 continue
@@ -203,8 +246,12 @@ class Scraping:
         for column in watched.absent.keys() & watched.known:
             facts[column] = None  # it was there before: what it said holds no longer
         watched.known = facts.keys() - watched.absent.keys()
-        with contextlib.suppress(LifecycleError):  # it may have left while it was answering
+        try:
             self._fleet.update(watched.endpoint.name, facts)
+        except LifecycleError:
+            pass  # it has left while it was answering
+        except Exception as error:  # noqa: BLE001 — nor may facts that the host cannot take end the looking
+            watched.trouble = f"brought what cannot be taken ({type(error).__name__}: {error})"
 
     # --- the log -----------------------------------------------------------------------------------------------------
 
@@ -226,22 +273,6 @@ class Scraping:
             _log.warning("%s: %s", self._source.type, "; ".join(lines))
         if better:
             _log.info("%s: all right again: %s", self._source.type, _names(better))
-
-
-class _Refused(ValueError):
-    """The endpoint answered, and not with a page."""
-
-
-def _in_words(error: Exception) -> str:
-    """Say what went wrong, in words that do not name the endpoint: equal troubles are told together."""
-    if isinstance(error, TimeoutError):
-        return f"no answer within {_TIMEOUT_SECONDS:g} s"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno
-        return f"cannot connect ({os.strerror(number) if number and number > 0 else error.os_error.strerror})"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"does not speak HTTP ({error.message})"
-    return str(error) if isinstance(error, _Refused) else f"cannot be asked ({type(error).__name__}: {error})"
 
 
 def _brought(extractors: Collection[Extractor]) -> frozenset[str] | None:
