@@ -234,7 +234,10 @@ def fleet(shared_engines: list[Engine]) -> Iterator[list[Engine]]:
 
 
 @pytest.fixture
-def gateway(background: Background) -> Iterator[Callable[..., Running]]:
+def gateway(
+    background: Background,
+    hand_engine: Callable[..., HandEngine],  # ends after those who would connect to it again
+) -> Iterator[Callable[..., Running]]:
     """Return a function that starts a gateway."""
     running: list[Running] = []
 
