@@ -454,7 +454,8 @@ class EndpointBatch:
         for name, values in columns.items():
             if isinstance(values, list):
                 self._numbers[name] = values
-                self._cache.pop(name, None)
+                if name in self._cache:
+                    del self._cache[name]
             else:
                 self._cache[name] = readonly(values.view()) if values.flags.writeable else values
                 self._numbers.pop(name, None)

@@ -60,10 +60,14 @@ def best_first(totals: NDArray[np.float64] | list[float], n: int, rng: random.Ra
         above = value
     else:  # nothing is tied, and no dice are needed
         return [values.index(value) for value in ranked[:n]]
-    picked = []
-    for _ in range(min(n, len(values))):
-        floor = max(values) - TIE
-        best = [position for position, value in enumerate(values) if value >= floor]
-        picked.append(best[0] if len(best) == 1 else best[rng.randrange(len(best))])
-        values[picked[-1]] = -np.inf
+    picked, wanted = [], min(n, len(values))
+    while len(picked) < wanted:
+        most = max(values)
+        best = [position for position, value in enumerate(values) if value >= most - TIE]
+        # Where they are equal to the last bit, those that are left stay the best, and need not be looked for again.
+        draws = min(len(best), wanted - len(picked)) if values.count(most) == len(best) else 1
+        for _ in range(draws):
+            position = best.pop(rng.randrange(len(best)) if len(best) > 1 else 0)
+            picked.append(position)
+            values[position] = -np.inf
     return picked

@@ -128,7 +128,7 @@ class ExpectedWorkScorer(Observer):
             / (
                 (requests if isnan(waiting) else requests + waiting) * each
                 + tokens
-                + (0.0 if isnan(own) else own * (1.0 + min(requests, busy) / busy))
+                + (0.0 if isnan(own) else own * (1.0 + (requests / busy if requests < busy else 1.0)))
                 + scale
             )
             for requests, tokens, waiting, own in rows
