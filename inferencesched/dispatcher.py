@@ -426,7 +426,8 @@ class Dispatcher:
         queued.flow = flow_of(request)
         controller.add(queued, now=self._now)
         self._live.add(queued)
-        self.scheduler.tell("queued", request, queued.priority, queued.flow, now=self._now)
+        if self.scheduler.hooks["queued"]:
+            self.scheduler.tell("queued", request, queued.priority, queued.flow, now=self._now)
 
     def _place_queued(self, waiting: Waiting) -> Event:
         assert isinstance(waiting, _Queued)
@@ -448,6 +449,8 @@ class Dispatcher:
         self._refuse(waiting.request, waiting.ticket, why, waited=self._now - waiting.arrived)
 
     def _leave_queue(self, waiting: Waiting, outcome: str) -> None:
+        if not self.scheduler.hooks["dequeued"]:
+            return
         waited = self._now - waiting.arrived
         self.scheduler.tell("dequeued", waiting.request, waiting.priority, waiting.flow, waited, outcome, now=self._now)
 

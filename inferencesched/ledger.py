@@ -55,6 +55,7 @@ class _Aligned:
 
     endpoints: tuple[Endpoint, ...]
     slots: list[int]
+    are_all: bool  # those slots are all there are, in their order
     rows: NDArray[np.intp]
     requests: FloatArray
     tokens: FloatArray
@@ -260,10 +261,13 @@ class Ledger:
                 raise LifecycleError(f"endpoint instance {missing} is not in the ledger") from None
             rows = np.array(slots, np.intp)
             seen = np.frombuffer(self._requests), np.frombuffer(self._tokens)
-            self._aligned = _Aligned(endpoints, slots, rows, *seen)
+            are_all = slots == list(range(len(self._requests)))
+            self._aligned = _Aligned(endpoints, slots, are_all, rows, *seen)
         aligned = self._aligned
         if len(endpoints) <= FEW:
             requests, tokens = self._requests, self._tokens
+            if aligned.are_all:
+                return {"in_flight_requests": requests.tolist(), "in_flight_tokens": tokens.tolist()}
             return {
                 "in_flight_requests": [requests[slot] for slot in aligned.slots],
                 "in_flight_tokens": [tokens[slot] for slot in aligned.slots],

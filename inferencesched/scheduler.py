@@ -297,6 +297,11 @@ class Scheduler:
                 self._end(lease, outcome, now=now)
         return self._end(first, outcome, now=now)
 
+    @property
+    def hooks(self) -> Mapping[str, tuple[Callable[..., None], ...]]:
+        """Who listens to which hook: what nobody hears need not be told."""
+        return self._setup.hooks
+
     def tell(self, hook: str, *what: Any, now: float) -> None:
         """Tell every observer that listens to a hook (of `Observer`); one that fails is noted and stops nobody else.
 
@@ -476,7 +481,8 @@ class Scheduler:
         )
         if self._setup.responders:
             decision = self._respond(request, decision)
-        self.tell("assigned", request, decision, now=now)
+        if self._setup.hooks["assigned"]:
+            self.tell("assigned", request, decision, now=now)
         return decision
 
     def _lease(self, request: Request, chosen: Pass, *, now: float) -> Lease:
@@ -536,7 +542,7 @@ class Scheduler:
 
     def _end(self, lease: Lease, outcome: str, *, now: float) -> bool:
         ended = self.ledger.release(lease)
-        if ended:
+        if ended and self._setup.hooks["finished"]:
             self.tell("finished", lease.request_id, lease.endpoint, outcome, now=now)
         return ended
 

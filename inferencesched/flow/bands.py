@@ -34,6 +34,7 @@ class Band:
         no_endpoint_ttl: seconds that they may wait while there are none.
 
     Attributes:
+        arrivals: what is queued, by number, in the order of arrival; to look at.
         size_bytes: the size of what is queued.
         let_by: the number of the placement with which it was last let by, as an aged band.
 
@@ -58,15 +59,15 @@ class Band:
         self._guard = guard
         self._fairness, self._ordering = _name(settings.fairness), _name(settings.ordering)
         self._flows: dict[str, FlowQueue] = {}
-        self._arrivals: OrderedDict[int, Waiting] = OrderedDict()
+        self.arrivals: OrderedDict[int, Waiting] = OrderedDict()
         self._turns: Turns = settings.fairness.turns()
 
     def __len__(self) -> int:
-        return len(self._arrivals)
+        return len(self.arrivals)
 
     def __iter__(self) -> Iterator[Waiting]:
         """Iterate over the requests in the order of arrival."""
-        return iter(self._arrivals.values())
+        return iter(self.arrivals.values())
 
     @property
     def flows(self) -> dict[str, int]:
@@ -76,12 +77,12 @@ class Band:
     @property
     def oldest(self) -> Waiting:
         """The request that has waited longest."""
-        return next(iter(self._arrivals.values()))
+        return next(iter(self.arrivals.values()))
 
     @property
     def youngest_first(self) -> Iterator[Waiting]:
         """The requests from the last that arrived to the first."""
-        return reversed(self._arrivals.values())
+        return reversed(self.arrivals.values())
 
     def add(self, waiting: Waiting, *, expires: float) -> None:
         """Queue a request.
@@ -92,11 +93,11 @@ class Band:
         ordering = self.settings.ordering
         rank = self._guard(self._ordering, "ordering-policy", ordering.rank, waiting.request, waiting.arrived, expires)
         waiting.rank = rank if isinstance(rank, _NUMBER) and not math.isnan(rank) else waiting.arrived
-        self._arrivals[waiting.number] = waiting
+        self.arrivals[waiting.number] = waiting
         self.size_bytes += waiting.size_bytes
         queue = self._flows.get(waiting.flow)
         if queue is None:
-            queue = self._flows[waiting.flow] = FlowQueue(self._arrivals)
+            queue = self._flows[waiting.flow] = FlowQueue(self.arrivals)
         if queue.add(waiting):
             self._guard(self._fairness, "fairness-policy", self._turns.ready, waiting.flow, queue.head)
 
@@ -115,10 +116,10 @@ class Band:
         """Remove a request, wherever it stands."""
         flow = waiting.flow
         queue = self._flows[flow]
-        del self._arrivals[waiting.number]
+        del self.arrivals[waiting.number]
         self.size_bytes -= waiting.size_bytes
         was_first = queue.remove(waiting.number)
-        if not self._arrivals:
+        if not self.arrivals:
             self._flows.clear()
             self._turns = self.settings.fairness.turns()
         elif not queue:

@@ -160,7 +160,7 @@ class FlowController:
         """Return when the next request will have waited long enough; None for never. O(bands)."""
         first: float = self._deadlines[0][0] if self._deadlines else math.inf
         for band in self._order:
-            if band:
+            if band.arrivals:
                 first = min(first, self._expiry(band.oldest, band))
         return None if first == math.inf else first
 
@@ -200,7 +200,7 @@ class FlowController:
         first = let_by = None
         is_top = True
         for band in self._order:
-            if not band:
+            if not band.arrivals:
                 continue
             if is_top and self.gates.is_open(band.priority):
                 first = band
