@@ -10,9 +10,9 @@ CPU of a proxy that decides nothing, `bench/wire.py --peers`, Python 3.11 on a s
     =======================  ============  =======  =============  =======
     each                     bytes copied     wire  wire, asyncio  aiohttp
     =======================  ============  =======  =============  =======
-    1 KiB, 32 at a time                16       55             63      152
-    64 KiB, 32 at a time               28      122            102      192
-    chunk of 32 streams                11       13             15       25
+    1 KiB, 32 at a time                15       30             35      142
+    64 KiB, 32 at a time               28       86             82      193
+    chunk of 32 streams                 9       14             15       23
     =======================  ============  =======  =============  =======
 
 *Bytes copied* is a relay without HTTP: what the system and uvloop take for themselves.
