@@ -103,8 +103,6 @@ class Pass:
         kept: those that every filter kept; `scores`, `totals` and `picked` refer to its positions.
         drops: one entry for each filter that removed something, in order.
         scorers: name and weight as configured, in the order of the rows of `scores`.
-        scores: raw scores, shape (scorers, kept); NaN in the row of a scorer that was skipped. May be given as lists.
-        totals: the weighted mean of the rows, shape (kept,), in [0, 1]. May be given as a list.
         picked: ranked positions in `kept`, the winner first; empty when nothing was left to pick.
         skipped: plugins that failed, or that their breaker kept out.
         consumed: the columns that the filters and scorers declare to read.
@@ -123,12 +121,12 @@ class Pass:
 
     @property
     def scores(self) -> FloatArray:
-        """Raw scores, shape (scorers, kept)."""
+        """Raw scores, shape (scorers, kept); NaN in the row of a scorer that was skipped."""
         return np.asarray(self._scores, np.float64).reshape(len(self.scorers), len(self.kept))
 
     @property
     def totals(self) -> FloatArray:
-        """The weighted mean of the scores, shape (kept,)."""
+        """The weighted mean of the scores, shape (kept,), in [0, 1]."""
         return np.asarray(self._totals, np.float64)
 
     @property
