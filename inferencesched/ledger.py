@@ -55,7 +55,7 @@ class _Aligned:
 
     endpoints: tuple[Endpoint, ...]
     slots: list[int]
-    are_all: bool  # those slots are all there are, in their order
+    are_first: bool  # those slots are the first ones, in their order, as in a pool that nobody has left
     rows: NDArray[np.intp]
     requests: FloatArray
     tokens: FloatArray
@@ -261,13 +261,17 @@ class Ledger:
                 raise LifecycleError(f"endpoint instance {missing} is not in the ledger") from None
             rows = np.array(slots, np.intp)
             seen = np.frombuffer(self._requests), np.frombuffer(self._tokens)
-            are_all = slots == list(range(len(self._requests)))
-            self._aligned = _Aligned(endpoints, slots, are_all, rows, *seen)
+            are_first = slots == list(range(len(slots)))
+            self._aligned = _Aligned(endpoints, slots, are_first, rows, *seen)
         aligned = self._aligned
         if len(endpoints) <= FEW:
             requests, tokens = self._requests, self._tokens
-            if aligned.are_all:
-                return {"in_flight_requests": requests.tolist(), "in_flight_tokens": tokens.tolist()}
+            if aligned.are_first:
+                count = len(endpoints)
+                return {
+                    "in_flight_requests": requests[:count].tolist(),
+                    "in_flight_tokens": tokens[:count].tolist(),
+                }
             return {
                 "in_flight_requests": [requests[slot] for slot in aligned.slots],
                 "in_flight_tokens": [tokens[slot] for slot in aligned.slots],

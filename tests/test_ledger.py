@@ -338,3 +338,18 @@ def test_memory_stays_flat_over_churn() -> None:
     assert len(ledger) == 0
     assert len(ledger._slots) == 0
     assert len(ledger._requests) == 8
+
+
+def test_few_endpoints_are_counted_alike_in_whatever_order_they_came_and_went() -> None:
+    """In the order of their slots or in another, as lists or, for more of them, as arrays."""
+    endpoints = [Endpoint(f"e{i}", instance=i + 1) for i in range(20)]
+    ledger = ledger_of(*endpoints)
+    for i, endpoint in enumerate(endpoints):
+        for _ in range(i):
+            ledger.reserve("r", endpoint, prefill_tokens=2.0, now=0.0)
+
+    for chosen in (endpoints[:4], endpoints[3::-1], endpoints[2:9], endpoints[:1], endpoints):
+        columns = ledger.columns(tuple(chosen))
+        requests = [ledger.requests(endpoint) for endpoint in chosen]
+        assert list(columns["in_flight_requests"]) == requests
+        assert list(columns["in_flight_tokens"]) == [2.0 * count for count in requests]
