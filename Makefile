@@ -44,7 +44,7 @@ lint: $(READY) ## check style, formatting and types
 	  (cd $$plugin && ../../$(BIN)/mypy --config-file ../../pyproject.toml src tests); done
 
 docs: $(READY) ## build the documentation site into build/docs
-	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
+	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
 
 bench: $(READY) ## run the benchmarks; PEERS=1 measures the peers too
 	@set -e; for script in $(BENCHES); do echo "== $$script"; \
