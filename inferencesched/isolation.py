@@ -29,11 +29,6 @@ T = TypeVar("T")
 class Strict:
     """No isolation: whatever a plugin raises comes out. What `Profile.run` uses, and what a plugin's tests want."""
 
-    @property
-    def is_calm(self) -> bool:
-        """Whether there is nothing to look after: no plugin is kept out or on probation, and no call is timed."""
-        return True
-
     def call(self, plugin: str, role: str, function: Callable[..., T], /, *args: Any) -> T | None:
         """Return ``function(*args)``."""
         return function(*args)
@@ -87,11 +82,6 @@ class Isolation(Strict):
         self._breakers: dict[str, _Breaker] = {}  # of plugins that have failed since they last succeeded
         self._well: list[str] = []  # of those, the ones that have answered in this decision
         self._skipped: list[Skip] = []
-
-    @property
-    def is_calm(self) -> bool:
-        """See `Strict`."""
-        return not self._breakers and self._stopwatch is None
 
     def call(self, plugin: str, role: str, function: Callable[..., T], /, *args: Any) -> T | None:
         """Return ``function(*args)``, or None when the plugin failed or is kept out; the reason is in `drain`."""

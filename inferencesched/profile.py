@@ -240,17 +240,11 @@ class Profile:
         few, size = kept.are_few, len(kept)
         rows: list[Any] = []
         skipped = []
-        is_calm = guard.is_calm
         for k, named in enumerate(self.scorers if size else ()):
-            row: Numbers | None
             ask: Callable[..., Numbers] = named.score_few if few else named.score
-            try:  # where nobody is under watch, the watch is this `try`
-                row = ask(request, kept) if is_calm else guard.call(named.name, "scorer", ask, request, kept)
-                if row is not None and not are_shares(row):
-                    guard.fault(named.name, "scorer", named.out_of_range(row, kept))
-                    row = None
-            except Exception as error:  # noqa: BLE001 — whatever it is, it is the plugin's
-                guard.fault(named.name, "scorer", error)
+            row = guard.call(named.name, "scorer", ask, request, kept)
+            if row is not None and not are_shares(row):
+                guard.fault(named.name, "scorer", named.out_of_range(row, kept))
                 row = None
             if row is None:
                 skipped.append(k)

@@ -21,7 +21,7 @@ import attrs
 import numpy as np
 
 from inferencesched.decision import Decision, Lease, Pass, Rejection, Skip
-from inferencesched.endpoints import Endpoint, EndpointBatch, EndpointTable, Numbers
+from inferencesched.endpoints import Endpoint, EndpointBatch, EndpointTable
 from inferencesched.errors import ConfigError, Problem
 from inferencesched.interfaces import Annotator, Conclusion, Observer, ProfileHandler, Responder, Stateful
 from inferencesched.isolation import Isolation
@@ -199,18 +199,8 @@ class Scheduler:
             return self._reject(request, {}, (), self._nobody(subset), now=now)
         if setup.annotators:
             request = self._annotate(request)
-        is_calm = guard.is_calm
         for producer in setup.producers:
-            columns: Mapping[str, Numbers] | None
-            try:  # where nobody is under watch, the watch is this `try`
-                columns = (
-                    producer.produce(request, batch)
-                    if is_calm
-                    else guard.call(producer.name, "producer", producer.produce, request, batch)
-                )
-            except Exception as error:  # noqa: BLE001 — whatever it is, it is the plugin's
-                guard.fault(producer.name, "producer", error)
-                columns = None
+            columns = guard.call(producer.name, "producer", producer.produce, request, batch)
             if columns:
                 batch.grow(columns)
         skipped = guard.drain()
