@@ -446,6 +446,10 @@ class EndpointBatch:
             if isinstance(values, list):
                 if len(values) != self._size:
                     raise ValueError(f"column '{name}' is a list of {len(values)}, not of {self._size}")
+                try:
+                    sum(values)
+                except TypeError:
+                    raise ValueError(f"column '{name}' is a list of something else than numbers") from None
             elif values.shape != shape or values.dtype != _FLOAT64:
                 raise ValueError(f"column '{name}' is {values.dtype} of shape {values.shape}, not float64 {shape}")
 

@@ -33,10 +33,6 @@ class Strict:
         """Return ``function(*args)``."""
         return function(*args)
 
-    def fault(self, plugin: str, role: str, error: Exception) -> None:
-        """Raise `error`."""
-        raise error
-
     def drain(self) -> tuple[Skip, ...]:
         """Return the plugins skipped since the last call: none, ever."""
         return ()

@@ -84,23 +84,27 @@ class Named:
         return mask
 
     def score(self, request: Request, endpoints: EndpointBatch) -> FloatArray:
-        """Return the scorer's array; its shape is checked here, its range by `Profile`, once for all scorers."""
-        scores = self.plugin.score(request, endpoints)
+        """Return the scorer's array, checked."""
+        scores: FloatArray = self.plugin.score(request, endpoints)
         if type(scores) is not np.ndarray or scores.dtype != _FLOAT64 or scores.shape != (len(endpoints),):
             raise self.broken(f"score() must return a float64 array of shape ({len(endpoints)},), got {_shape(scores)}")
+        if not are_shares(scores):
+            raise self._out_of_range(scores, endpoints)
         return scores
 
     def score_few(self, request: Request, endpoints: EndpointBatch) -> list[float]:
-        """Return the scorer's answer as a list: in its form for few endpoints, if it has one; checked as in `score`."""
+        """Return the scorer's answer as a list, checked: in its form for few endpoints, if it has one."""
         if self._score_few is None:
             scores: list[float] = self.score(request, endpoints).tolist()
             return scores
         scores = self._score_few(request, endpoints)
         if type(scores) is not list or len(scores) != len(endpoints):
             raise self.broken(f"score_few() must return a list of {len(endpoints)} numbers, got {_shape(scores)}")
+        if not are_shares(scores):
+            raise self._out_of_range(scores, endpoints)
         return scores
 
-    def out_of_range(self, scores: Numbers, endpoints: EndpointBatch) -> ContractError:
+    def _out_of_range(self, scores: Numbers, endpoints: EndpointBatch) -> ContractError:
         """Return the error for the first score that is not in [0, 1]."""
         row = next(row for row, score in enumerate(scores) if not 0.0 <= score <= 1.0)  # NaN compares false too
         name = endpoints.endpoint(row).name
@@ -108,13 +112,15 @@ class Named:
 
     def produce(self, request: Request, endpoints: EndpointBatch) -> Mapping[str, Numbers]:
         """Return the producer's columns, checked; in its form for few endpoints, if there are few and it has one."""
-        ask = self.plugin.produce if self._produce_few is None or not endpoints.are_few else self._produce_few
-        columns: Mapping[str, Numbers] = ask(request, endpoints)
+        few = self._produce_few if endpoints.are_few else None
+        columns: Mapping[str, Numbers] = (few or self.plugin.produce)(request, endpoints)
         produces = self.plugin.produces
-        for column in columns:
+        for column, values in columns.items():
             if column not in produces:
                 extra = min(set(columns) - set(produces))
                 raise self.broken(f"produce() returned '{extra}', which is not in its produces {produces}")
+            if few is None and isinstance(values, list):
+                raise self.broken(f"produce() must return arrays, got a list for '{column}'")
         try:
             endpoints.check_columns(columns)
         except (ValueError, AttributeError) as error:
@@ -243,9 +249,6 @@ class Profile:
         for k, named in enumerate(self.scorers if size else ()):
             ask: Callable[..., Numbers] = named.score_few if few else named.score
             row = guard.call(named.name, "scorer", ask, request, kept)
-            if row is not None and not are_shares(row):
-                guard.fault(named.name, "scorer", named.out_of_range(row, kept))
-                row = None
             if row is None:
                 skipped.append(k)
                 row = [0.0] * size if few else np.zeros(size)

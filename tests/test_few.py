@@ -23,6 +23,7 @@ CONFIGURATIONS: dict[str, list[str]] = {
 }
 """One of each: all in the form for few, and some with and some without."""
 
+PICKER = Registry().create("max-score-picker")
 FACTS = ("waiting_requests", "running_requests", "kv_cache_utilization")
 
 
@@ -148,22 +149,77 @@ def test_a_list_follows_the_table_and_its_age() -> None:
     assert (before, subject.table.snapshot(now=1.0).numbers("waiting_requests")) == ([1.0, 1.0], [1.0, 9.0])
 
 
-class _Short:
+class Says:
+    """Says what it was made with, in the form for few endpoints only."""
+
+    produces = ("tokens",)
+
+    def __init__(self, few: Any) -> None:
+        self.few = few
+
     def score(self, request: Request, endpoints: EndpointBatch) -> Any:
         return np.full(len(endpoints), 0.5)
 
-    def score_few(self, request: Request, endpoints: EndpointBatch) -> list[float]:
-        return [0.5]
+    def score_few(self, request: Request, endpoints: EndpointBatch) -> Any:
+        return self.few
+
+    def produce(self, request: Request, endpoints: EndpointBatch) -> Any:
+        return {}
+
+    def produce_few(self, request: Request, endpoints: EndpointBatch) -> Any:
+        return {"tokens": self.few}
 
 
-def test_a_list_of_the_wrong_length_names_its_scorer() -> None:
-    profile = Profile(scorers=[(Named(_Short(), "short"), 1.0)], picker=Registry().create("max-score-picker"))
+def skipped(profile: Profile) -> list[str]:
+    """Place a request among two, and return why plugins were done without."""
     subject = Scheduler(profile, rng=random.Random(1))
     for name in ("a", "b"):
         subject.add_endpoint(name, now=0.0)
-
     outcome = subject.schedule(Request("r"), now=0.0)
-
     assert isinstance(outcome, Decision)
-    (skip,) = outcome.passes["default"].skipped
-    assert skip.error == "score_few() must return a list of 2 numbers, got list"
+    return [skip.error for skip in (*outcome.skipped, *outcome.passes["default"].skipped)]
+
+
+@pytest.mark.parametrize(
+    ("few", "why"),
+    [
+        ([0.5], "score_few() must return a list of 2 numbers, got list"),
+        (np.array([0.5, 0.5]), "score_few() must return a list of 2 numbers, got float64 of shape (2,)"),
+        ([0.5, 1.5], "score 1.5 for endpoint 'b' is not in [0, 1]"),
+        ([0.5, math.nan], "score nan for endpoint 'b' is not in [0, 1]"),
+        (["much", "little"], "raised TypeError"),
+        ([0.5, None], "raised TypeError"),
+    ],
+)
+def test_a_wrong_list_of_scores_is_its_scorers_fault_and_fails_no_request(few: Any, why: str) -> None:
+    (error,) = skipped(Profile(scorers=[(Named(Says(few), "says"), 1.0)], picker=PICKER))
+
+    assert error.startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("few", "why"),
+    [
+        ([8.0], "produce(): column 'tokens' is a list of 1, not of 2"),
+        (["many", "few"], "produce(): column 'tokens' is a list of something else than numbers"),
+        ([8.0, None], "produce(): column 'tokens' is a list of something else than numbers"),
+    ],
+)
+def test_a_wrong_column_is_its_producers_fault_and_fails_no_request(few: Any, why: str) -> None:
+    assert skipped(Profile(producers=[Named(Says(few), "says")], picker=PICKER)) == [why]
+
+
+class AlwaysLists:
+    """Makes lists where arrays are due."""
+
+    produces = ("tokens",)
+
+    def produce(self, request: Request, endpoints: EndpointBatch) -> Any:
+        return {"tokens": [8.0] * len(endpoints)}
+
+
+def test_a_list_where_an_array_is_due_is_a_fault() -> None:
+    """However few the endpoints are: the form for few has a name of its own."""
+    why = "produce() must return arrays, got a list for 'tokens'"
+
+    assert skipped(Profile(producers=[Named(AlwaysLists(), "lists")], picker=PICKER)) == [why]
